@@ -1,0 +1,94 @@
+/* kernels.h - one table of kernels per instruction set, all with the same meaning; the scalar one is the specification.
+ *
+ * Every float result is defined down to the order of operations, so that all instruction sets give the same bits:
+ * - products of int8 blocks are exact integers; per 32 columns, in ascending order, one fused multiply-add into one f32
+ *   accumulator per (row, token);
+ * - reductions over a vector use 16 partial sums (element i goes to partial i mod 16, fused multiply-add), then a fixed
+ *   tree: partials p and p+8, then p+4, p+2, p+1;
+ * - exp is one polynomial, the same in every table.
+ * A result never depends on how many tokens, tiles or threads share a call. Where a table must differ (bf16 dot products),
+ * the difference and its bound stand in the tolerance table of tests/compute.
+ * Shapes: docs/SHAPES.md. All pointers 64-byte aligned unless said otherwise; no aliasing unless said. Any thread. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/error.h"
+#include "compute/cpu.h"
+#include "compute/pack.h"
+
+enum { BM_ACT_BLOCK = 32 };
+
+/* Activations X[T, K] as a matrix product wants them. For quantised weights: int8 per token and per 32 columns,
+ * x = scale * q, q in [-127, 127], scale = max|x| / 127 (0 for an all-zero block); sum16 holds the sum of q over each 16.
+ * For float weights (F32 F16 BF16) the f32 rows are used as they are. Memory is the caller's (bm_acts_bytes). */
+typedef struct bm_acts {
+    int64_t n_tokens, n_cols;    /* T, K */
+    int8_t *q;                   /* [T][q_stride] bytes; q_stride = K rounded up to 64 */
+    float *scale;                /* [T][s_stride], s_stride = K/32 rounded up to 16 */
+    int16_t *sum16;              /* [T][2*s_stride] */
+    int64_t q_stride, s_stride;
+    const float *f32;            /* [T][f32_stride]: set by the caller when weights are floats, else may be NULL */
+    int64_t f32_stride;
+} bm_acts;
+size_t bm_acts_bytes(int64_t max_tokens, int64_t n_cols);                   /* for q, scale and sum16 together */
+void   bm_acts_place(bm_acts *a, void *memory, int64_t max_tokens, int64_t n_cols);
+
+typedef enum bm_kv_type { BM_KV_F32, BM_KV_F16, BM_KV_TYPE_COUNT } bm_kv_type;
+enum { BM_PAGE_TOKENS = 64, BM_ATTN_SPAN = 1024 };       /* positions per page; positions per partial of attention */
+
+/* One layer's part of a page holds, for each kv-head: K as [64/16][head_dim][16 positions], then V as [64][head_dim].
+ * Fresh pages are zeroed, so that masked positions hold finite values. */
+size_t bm_kv_page_bytes(bm_kv_type type, int n_kv_heads, int head_dim_k, int head_dim_v);     /* one layer, one page */
+
+/* Attention of query rows against one kv-head over the positions of one span. A query row is one (token, head of the group);
+ * row r sees positions [first[r], last[r]] (inclusive), clipped to the span; rows without any position give m = -inf, l = 0. */
+typedef struct bm_attn_span {
+    bm_kv_type type;
+    int head_dim_k, head_dim_v;  /* multiples of 16 are the fast case; any multiple of 2 works */
+    int n_rows;                  /* query rows, at most BM_ATTN_ROWS */
+    const float *const *q;       /* [n_rows] -> head_dim_k floats, after RoPE, not scaled */
+    const int32_t *first, *last; /* [n_rows] */
+    float scale;                 /* multiplies q.k */
+    float softcap;               /* 0: none; else s = cap * tanh(s / cap) */
+    int32_t span_begin;          /* a multiple of BM_ATTN_SPAN */
+    int32_t span_end;            /* exclusive, <= span_begin + BM_ATTN_SPAN */
+    const void *const *pages;    /* page of position p: pages[p / 64], the start of this layer's and this head's K there */
+    size_t v_offset;             /* bytes from this head's K to its V in a page */
+    float *m, *l;                /* [n_rows] out: running maximum and sum of exp */
+    float *const *acc;           /* [n_rows] -> head_dim_v floats out: sum of exp(s - m) * V */
+} bm_attn_span;
+enum { BM_ATTN_ROWS = 64 };
+
+typedef struct bm_kernels {
+    bm_isa isa;
+    /* q, scale, sum16 of token t from x[K]. K need not be a multiple of 32 only when no quantised weight uses it. */
+    void (*quantize_row)(bm_acts *a, int64_t t, const float *x);
+    /* y[t][n] = sum_k W[n, k] X[t, k] for rows of tiles [tile_begin, tile_end) and tokens [t_begin, t_end);
+     * y + t * y_stride + n, only n < N is written; y unaligned is fine. */
+    void (*matmul)(const bm_packed *w, int64_t tile_begin, int64_t tile_end, const bm_acts *x, int64_t t_begin, int64_t t_end,
+                   float *y, int64_t y_stride);
+    /* out[i] = x[i] / sqrt(mean(x^2) + eps) * (weight[i]); weight may be NULL; out may be x; unaligned is fine. */
+    void (*rmsnorm)(float *out, const float *x, const float *weight, int64_t n, float eps);
+    void (*layernorm)(float *out, const float *x, const float *weight, const float *bias, int64_t n, float eps);
+    /* out = act(gate) * up, elementwise; out may be gate. */
+    void (*silu_mul)(float *out, const float *gate, const float *up, int64_t n);
+    void (*gelu_tanh_mul)(float *out, const float *gate, const float *up, int64_t n);
+    void (*add)(float *x, const float *y, int64_t n);                       /* x += y */
+    void (*scale)(float *x, float by, int64_t n);
+    /* Rotate head vectors in place. x[head_dim], n_rot <= head_dim of them (even); cos_sin[n_rot] = cos0 sin0 cos1 sin1 ...
+     * for this position. neox: pairs (i, i + n_rot/2); else (2i, 2i+1). */
+    void (*rope)(float *x, const float *cos_sin, int n_rot, bool neox);
+    /* Store one token's k[head_dim_k] and v[head_dim_v] of one kv-head at place `slot` (0..63) of a page (see above). */
+    void (*kv_store)(bm_kv_type type, void *head_k, size_t v_offset, int slot, const float *k, const float *v,
+                     int head_dim_k, int head_dim_v);
+    void (*attn_span)(const bm_attn_span *s);
+    float (*max)(const float *x, int64_t n);
+    /* sum over x of exp(x - max), the 16-partial order above; for log-probabilities. */
+    float (*sum_exp)(const float *x, int64_t n, float max);
+} bm_kernels;
+
+/* The table of an instruction set; NULL when it was not built for this architecture. Whether the CPU can run it is bm_isa_usable's. */
+const bm_kernels *bm_kernels_get(bm_isa isa);
+/* Merge span partials in ascending order into out[head_dim_v] (already divided by the sum): the same bits in every table. */
+void bm_attn_merge(float *out, int n_spans, const float *m, const float *l, const float *const *acc, int head_dim_v);

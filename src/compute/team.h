@@ -1,0 +1,28 @@
+/* team.h - one team of threads that runs one function at a time on all of them (SPMD), with barriers and claimed work.
+ * The caller of run() is worker 0. Workers spin for a bounded time between runs, then sleep. One caller at a time. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include "base/error.h"
+
+typedef struct bm_team bm_team;
+typedef struct bm_worker {
+    bm_team *team;
+    int id, n;                   /* 0..n-1 */
+    unsigned phase;              /* private to team.c */
+} bm_worker;
+
+int  bm_team_new(bm_team **out, int n_threads, bm_error *err);     /* n_threads >= 1; starts n-1 threads */
+void bm_team_free(bm_team *team);                                  /* NULL is fine; joins */
+int  bm_team_size(const bm_team *team);
+/* Run fn(worker, arg) on every worker; returns when all have returned. */
+void bm_team_run(bm_team *team, void (*fn)(bm_worker *w, void *arg), void *arg);
+
+/* Inside fn. A phase is the work between two barriers; all workers pass the same phases in the same order. */
+/* Claim the next chunk of this phase's items [0, n_items): false when none is left. Claims are dynamic: results must not
+ * depend on who computes what. */
+bool bm_worker_claim(bm_worker *w, size_t n_items, size_t chunk, size_t *begin, size_t *end);
+/* End the phase: returns when all workers have come here. What they wrote before is visible after. */
+void bm_worker_barrier(bm_worker *w);
+/* Counters for `bench --scaling`: barriers passed since the start. */
+unsigned long bm_team_barriers(const bm_team *team);
