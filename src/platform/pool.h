@@ -1,0 +1,34 @@
+/* pool.h - the models that a server has loaded or may load: names to backends. Loads named ones at start and shelf models
+ * at their first request, one at a time, on a thread of its own; the event loop never waits for a load. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/error.h"
+#include "engine/backend.h"
+#include "platform/shelf.h"
+
+typedef struct bm_pool bm_pool;
+
+typedef struct bm_pool_options {
+    int32_t n_ctx;               /* 0: the largest that fits */
+    int n_parallel;              /* 0: 4 */
+    void (*log)(void *arg, const char *line);    /* one line per load, with the arithmetic */
+    void *log_arg;
+} bm_pool_options;
+
+int  bm_pool_new(bm_pool **out, bm_engine *engine, bm_store *store, const bm_pool_options *options, bm_error *err);
+void bm_pool_free(bm_pool *pool);
+/* Ask for a model by name (NULL or "": the only one or `default`). Ready: 0 and a reference in *out. Not loaded yet: starts
+ * the load and returns 1; `ready` is called once from another thread when it is there or failed, then call get again.
+ * Unknown: BM_NOTFOUND with the nearest names. */
+int  bm_pool_get(bm_pool *pool, const char *name, bm_backend **out, char canonical[128], void (*ready)(void *arg), void *arg, bm_error *err);
+void bm_pool_put(bm_pool *pool, bm_backend *backend);
+/* Load now and wait: for names given to `serve --model`. A path is fine. */
+int  bm_pool_load(bm_pool *pool, const char *model, bm_error *err);
+
+typedef struct bm_pool_entry { char name[128]; bool loaded, loading; double progress; int64_t size_bytes, created_s; int32_t ctx; bm_loaded *model; } bm_pool_entry;
+/* Loaded and loadable models; *out is the caller's to bm_free; model is borrowed and only for stats at once. */
+int  bm_pool_list(bm_pool *pool, bm_pool_entry **out, size_t *n, bm_error *err);
+/* 0..1 while something named at start is loading, 1 when ready. */
+double bm_pool_progress(bm_pool *pool);
