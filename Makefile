@@ -11,7 +11,7 @@ MODEL    ?=
 LIB_LAYERS := base compute format text model engine
 APP_LAYERS := store platform server
 
-PKGS     := libevent libevent_openssl libevent_pthreads openssl jansson sqlite3 libedit
+PKGS     := libevent libevent_pthreads openssl jansson sqlite3 libutf8proc libedit
 PKG_LIBS  = $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 PKG_INC   = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 
@@ -67,11 +67,87 @@ $(BUILD)/tests/%: tests/%.c $(BUILD)/libplatform.a $(BUILD)/libbaimo.a
 -include $(wildcard $(BUILD)/obj/*/*.d) $(wildcard $(BUILD)/tests/*/*.d)
 
 lib: $(BUILD)/libbaimo.a
-unit: $(TESTS) $(BUILD)/$(PROGRAM)
-	BUILD=$(BUILD) tests/run.sh unit
+
+# Set-up. `make setup` installs the Debian packages that are missing (as root; else it prints the line to run and exits 2).
+setup:
+	@tools/setup.sh
+
+run:
+	@tools/setup.sh
+	@$(MAKE) --no-print-directory $(BUILD)/$(PROGRAM)
+	@PROGRAM=$(BUILD)/$(PROGRAM) tools/run.sh "$(MODEL)" $(ARGS)
+
+# All tests: unit programs, then black-box tests with the official client against a started server.
+test:
+	@tools/setup.sh test
+	@$(MAKE) --no-print-directory all $(TESTS) $(EXAMPLES)
+	@tools/get-model.sh >/dev/null
+	@BUILD=$(BUILD) tests/run.sh unit blackbox
+unit:
+	@$(MAKE) --no-print-directory all $(TESTS) $(EXAMPLES)
+	@BUILD=$(BUILD) tests/run.sh unit
+blackbox:
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) tests/run.sh blackbox
+
+# The same suite under the sanitizers, in a build directory of its own.
+SAN_FLAGS := -O1 -g -fno-omit-frame-pointer
+asan:
+	@$(MAKE) --no-print-directory test BUILD=build/asan CFLAGS="$(SAN_FLAGS)" \
+	    EXTRA_CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined" EXTRA_LDFLAGS="-fsanitize=address,undefined"
+tsan:
+	@TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1 $(TSAN_OPTIONS)" $(MAKE) --no-print-directory test BUILD=build/tsan \
+	    CFLAGS="$(SAN_FLAGS)" EXTRA_CFLAGS="-fsanitize=thread" EXTRA_LDFLAGS="-fsanitize=thread"
+
+# Each fuzz target for FUZZ_SECONDS (clang with libFuzzer). A finding stops it and leaves its input under build/fuzz.
+FUZZ_SECONDS ?= 60
+FUZZERS := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=%)
+FUZZ_CFLAGS = -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -std=gnu11 -ffp-contract=off \
+              -fno-strict-aliasing -pthread -Isrc -Iinclude -DBM_VERSION='"$(VERSION)"' $(PKG_INC)
+FUZZ_LIB  := $(filter-out src/compute/kernels_%,$(foreach d,base format text,$(wildcard src/$(d)/*.c)) \
+             $(wildcard src/compute/quant*.c)) $(wildcard src/server/request*.c src/server/fields*.c)
+build/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_LIB)
+	@mkdir -p $(@D)
+	clang $(FUZZ_CFLAGS) -o $@ $^ $(PKG_LIBS) -lm
+fuzz:
+	@tools/setup.sh fuzz
+	@for f in $(FUZZERS); do \
+	    $(MAKE) --no-print-directory build/fuzz/$$f && mkdir -p build/fuzz/corpus/$$f && \
+	    (cd build/fuzz && ./$$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=4096 -print_final_stats=0 \
+	        corpus/$$f ../../tests/fuzz/corpus/$$f) || exit 1; done
+
+# Speed against the peers in one run; see docs/SPEED.md.
+bench: $(BUILD)/$(PROGRAM)
+	@bench/run.sh
+
+EXAMPLE_SRC := $(wildcard examples/*.c)
+EXAMPLES    := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/examples/%)
+$(BUILD)/examples/%: examples/%.c $(BUILD)/libbaimo.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -Wall -Wextra -Iinclude -o $@ $< $(BUILD)/libbaimo.a $(ALL_LIBS)
+
+install: $(BUILD)/$(PROGRAM) $(BUILD)/libbaimo.a
+	install -D -m 755 $(BUILD)/$(PROGRAM) $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
+	install -D -m 644 $(BUILD)/libbaimo.a $(DESTDIR)$(PREFIX)/lib/libbaimo.a
+	install -D -m 644 include/baimo.h $(DESTDIR)$(PREFIX)/include/baimo.h
+	@if [ -f docs/baimo.1 ]; then install -D -m 644 docs/baimo.1 $(DESTDIR)$(PREFIX)/share/man/man1/baimo.1; fi
+
+unicode:
+	python3 tools/gen_unicode.py
 
 clean:
 	rm -rf build
 
-.PHONY: all lib unit clean
+help:
+	@echo "make            build build/baimo"
+	@echo "make run        set up, build, fetch a small model, start the server     MODEL=FILE.gguf uses yours"
+	@echo "make setup      install the missing Debian packages (root), or print the line that does"
+	@echo "make test       all tests; make unit and make blackbox are its halves"
+	@echo "make asan tsan  the same under AddressSanitizer + UBSan, ThreadSanitizer"
+	@echo "make fuzz       every fuzz target for FUZZ_SECONDS=60 each"
+	@echo "make bench      speed beside llama.cpp"
+	@echo "make install    PREFIX=/usr/local"
+
+.PHONY: all lib setup run test unit blackbox asan tsan fuzz bench install unicode clean help
 .DELETE_ON_ERROR:
+.SECONDARY:
