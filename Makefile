@@ -118,7 +118,8 @@ fuzz:
 
 # Speed against the peers in one run; see docs/SPEED.md.
 bench: $(BUILD)/$(PROGRAM)
-	@bench/run.sh
+	@$(BUILD)/$(PROGRAM) bench --machine
+	@python3 bench/compare.py
 
 EXAMPLE_SRC := $(wildcard examples/*.c)
 EXAMPLES    := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/examples/%)
