@@ -7,14 +7,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Shortest digits: the fewest of 1 to 17 that read back equal. Fills digits without point and the decimal exponent. */
-static int shortest(double x, char digits[24], int *exponent)
+static bool reads_back(const char *text, double x, bool single)
 {
+    return single ? strtof(text, NULL) == (float)x : strtod(text, NULL) == x;
+}
+
+/* Shortest digits: the fewest that read back equal, as a double (up to 17) or as a float (up to 9). What fewer than 16 (7)
+ * digits can say, 15 (6) digits say with zeros at the end, so only 15, 16 and 17 are tried; subnormals hold fewer digits
+ * and are tried one by one. Fills digits, without the point, and the decimal exponent. */
+static int shortest(double x, bool single, char digits[24], int *exponent)
+{
+    bool normal = x >= (single ? 0x1p-126 : 0x1p-1022);
+    int sure = single ? 6 : 15, most = single ? 9 : 17;
     char text[40];
 
-    for (int precision = 0; precision <= 16; precision++) {
-        snprintf(text, sizeof text, "%.*e", precision, x);
-        if (strtod(text, NULL) == x)
+    for (int n_digits = normal ? sure : 1; n_digits <= most; n_digits++) {
+        snprintf(text, sizeof text, "%.*e", n_digits - 1, x);
+        if (reads_back(text, x, single))
             break;
     }
     int n = 0;
@@ -22,12 +31,14 @@ static int shortest(double x, char digits[24], int *exponent)
     for (; *p != 'e'; p++)
         if (*p >= '0' && *p <= '9')
             digits[n++] = *p;
+    while (n > 1 && digits[n - 1] == '0')
+        n--;
     *exponent = atoi(p + 1);
     digits[n] = '\0';
     return n;
 }
 
-int bm_number_write(char out[32], double x)
+static int write_shortest(char out[32], double x, bool single)
 {
     char digits[24];
     int exponent, n = 0;
@@ -40,7 +51,7 @@ int bm_number_write(char out[32], double x)
         out[n++] = '-';
         x = -x;
     }
-    int len = shortest(x, digits, &exponent);
+    int len = shortest(x, single, digits, &exponent);
     if (x != 0 && (exponent < -4 || exponent >= 16)) {           /* Python's repr switches to an exponent here */
         out[n++] = digits[0];
         if (len > 1) {
@@ -64,6 +75,9 @@ int bm_number_write(char out[32], double x)
     out[n] = '\0';
     return n;
 }
+
+int bm_number_write(char out[32], double x) { return write_shortest(out, x, false); }
+int bm_float_write(char out[32], float x) { return write_shortest(out, (double)x, true); }
 
 bool bm_parse_int(const char *s, int64_t min, int64_t max, int64_t *out)
 {

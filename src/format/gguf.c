@@ -192,14 +192,6 @@ static uint32_t *table_slot(const bm_gguf *gguf, const name_table *table, const 
 
 _Static_assert(offsetof(bm_gguf_kv, key) == 0 && offsetof(bm_gguf_tensor, name) == 0, "table_slot reads the name first");
 
-/* Bytes of one value of a type of fixed size; 0 for strings, arrays and unknown types. */
-static size_t scalar_bytes(uint32_t type)
-{
-    static const unsigned char sizes[] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
-
-    return type < sizeof sizes ? sizes[type] : 0;
-}
-
 static int check_bools(const cursor *c, const bm_gguf_kv *kv)
 {
     for (uint64_t i = 0; i < kv->n; i++)
@@ -212,7 +204,7 @@ static int read_scalars(cursor *c, bm_gguf_kv *kv)
 {
     size_t len;
 
-    if (!bm_mul_size((size_t)kv->n, scalar_bytes(kv->elem_type), &len) || len > left(c)) {
+    if (!bm_mul_size((size_t)kv->n, bm_gguf_type_bytes(kv->elem_type), &len) || len > left(c)) {
         truncated(c, "its value", len);
         return bm_wrap(c->err, "key %s", show(kv->key, strlen(kv->key)).text);
     }

@@ -190,17 +190,6 @@ static void put_string(text *t, bm_str s, size_t max_bytes, bool quoted)
         put(t, note, (size_t)snprintf(note, sizeof note, "... (%zu bytes)", s.len));
 }
 
-/* The fewest digits that read back as the same float: 1e-06 and not 9.999999974752427e-07. */
-static int write_float(char out[32], float f)
-{
-    for (int precision = 6; precision < 9; precision++) {
-        snprintf(out, 32, "%.*g", precision, (double)f);
-        if (strtof(out, NULL) == f)
-            return (int)strlen(out);
-    }
-    return snprintf(out, 32, "%.9g", (double)f);
-}
-
 static void put_elem(text *t, const bm_gguf_kv *kv, uint64_t i, size_t max_bytes, bool quoted)
 {
     char digits[32];
@@ -219,7 +208,7 @@ static void put_elem(text *t, const bm_gguf_kv *kv, uint64_t i, size_t max_bytes
     else if (v.kind == UNSIGNED)
         n = snprintf(digits, sizeof digits, "%" PRIu64, v.u);
     else
-        n = kv->elem_type == BM_GGUF_F32 ? write_float(digits, (float)v.d) : bm_number_write(digits, v.d);
+        n = kv->elem_type == BM_GGUF_F32 ? bm_float_write(digits, (float)v.d) : bm_number_write(digits, v.d);
     put(t, digits, (size_t)n);
 }
 
@@ -228,6 +217,13 @@ const char *bm_gguf_type_name(bm_gguf_type type)
     static const char *const names[] = { "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64" };
 
     return (unsigned)type < sizeof names / sizeof names[0] ? names[type] : "?";
+}
+
+size_t bm_gguf_type_bytes(bm_gguf_type type)
+{
+    static const unsigned char sizes[] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
+
+    return (unsigned)type < sizeof sizes ? sizes[type] : 0;
 }
 
 void bm_gguf_describe(const bm_gguf_kv *kv, char *out, size_t room)
