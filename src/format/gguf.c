@@ -26,10 +26,10 @@ enum {
     MAX_KEY_BYTES = 65535,                  /* as in the specification */
     MAX_NAME_BYTES = 64,                    /* as in the specification */
     MAX_STRING_BYTES = 64 << 20,
-    MAX_ARRAY = 16 << 20,                   /* elements of one array */
+    MAX_ARRAY = 4 << 20,                    /* elements of one array */
     MAX_DIMS = 4,
     MIN_ALIGNMENT = 8, DEFAULT_ALIGNMENT = 32, MAX_ALIGNMENT = 1 << 20,
-    MAX_INDEX_BYTES = 128 << 20             /* all that open() allocates: tables, names, offsets of strings */
+    MAX_INDEX_BYTES = 32 << 20              /* all that open() allocates: tables, names, offsets of strings */
 };
 
 enum { HEADER_BYTES = 24, MIN_KV_BYTES = 8 + 1 + 4 + 1, MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8 };
