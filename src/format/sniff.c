@@ -65,7 +65,7 @@ static bool is_safetensors(const unsigned char *p, size_t len)
 static bool is_text(const unsigned char *p, size_t len)
 {
     for (size_t i = 0; i < len && i < 64; i++)
-        if (p[i] < 0x20 && p[i] != '\n' && p[i] != '\r' && p[i] != '\t')
+        if (p[i] == 0x7F || (p[i] < 0x20 && p[i] != '\n' && p[i] != '\r' && p[i] != '\t'))
             return false;
     return true;
 }

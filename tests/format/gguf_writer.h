@@ -57,7 +57,7 @@ static inline void w_tensor(bm_buf *w, const char *name, uint32_t n_dims, const 
 {
     w_str(w, name);
     w_u32(w, n_dims);
-    for (uint32_t i = 0; i < n_dims && i < 8; i++)
+    for (uint32_t i = 0; i < n_dims && i < 4; i++)
         w_u64(w, dims[i]);
     w_u32(w, type);
     w_u64(w, offset);
