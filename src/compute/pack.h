@@ -1,12 +1,11 @@
 /* pack.h - the packed layout of weight matrices: one layout for all instruction sets.
  *
- * A matrix W[N, K] (N rows of outputs, K columns) is cut into tiles of 16 rows; rows are padded to 16 with zeros. Inside a
- * tile, blocks of the type's block_len columns follow each other in ascending k. A packed block holds 16 blocks of the GGUF
- * type (one per row), rearranged: first the scales of the 16 rows (same bits as in the file, structure of arrays), then the
- * quants with 4 consecutive k of one row together and the 16 rows beside each other (64 bytes = one k-group of 4 columns
- * at 8 bits; narrower types hold the same order in bit planes). So a packed block has exactly 16 * block_bytes bytes (F32 F16
- * BF16: 16 rows beside each other per column, or per pair of columns), and dequantising it gives the same f32 bits as the GGUF block.
- * The byte layout per type is written down in pack.c. No byte of a pack is ever an index. */
+ * A matrix W[N, K] (N rows of outputs, K columns) is cut into tiles of 16 rows; rows are padded to 16 with zeros. A tile holds
+ * the heads of its blocks (the scales of the 16 rows, same bits as in the file, structure of arrays), in ascending k, and then,
+ * 64-byte aligned, their quants with 4 consecutive k of one row together and the 16 rows beside each other (64 bytes = one
+ * k-group of 4 columns at 8 bits; narrower types hold the same order in bit planes). F32 F16 BF16: 16 rows beside each other
+ * per column, or per pair of columns. So a pack has the bytes of the GGUF rows (padded to 64 bytes per tile), and dequantising it
+ * gives the same f32 bits. The byte layout per type is written down in pack_layout.h. No byte of a pack is ever an index. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

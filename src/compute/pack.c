@@ -1,0 +1,450 @@
+/* pack.c - from GGUF rows to tiles of 16 rows and back. The byte layout stands in pack_layout.h.
+ * Packing only moves bits: first a block of one row becomes codes and scales as small whole numbers, then these are placed.
+ * Nothing allocates; tiles are independent, so that threads may pack at once. */
+#include "compute/pack.h"
+#include "compute/pack_layout.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+enum { ROWS = BM_TILE_ROWS };
+
+const int8_t bm_levels_iq4[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
+/* e2m1 doubled, with the block's scale halved. */
+const int8_t bm_levels_mxfp4[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
+
+static const bm_layout layouts[BM_QTYPE_END] = {
+    /*              head low high group  form           zero levels */
+    [BM_Q4_0]   = {  32, 4, 0, 256, BM_FORM_D,       8, NULL },
+    [BM_Q4_1]   = {  64, 4, 0, 256, BM_FORM_DM,      0, NULL },
+    [BM_Q5_0]   = {  32, 4, 1, 320, BM_FORM_D,      16, NULL },
+    [BM_Q5_1]   = {  64, 4, 1, 320, BM_FORM_DM,      0, NULL },
+    [BM_Q8_0]   = {  32, 8, 0, 512, BM_FORM_D,       0, NULL },
+    [BM_Q2_K]   = { 320, 2, 0, 128, BM_FORM_SUBMIN,  0, NULL },
+    [BM_Q3_K]   = { 224, 2, 1, 192, BM_FORM_SUB,     4, NULL },
+    [BM_Q4_K]   = { 256, 4, 0, 256, BM_FORM_DM,      0, NULL },
+    [BM_Q5_K]   = { 256, 4, 1, 320, BM_FORM_DM,      0, NULL },
+    [BM_Q6_K]   = { 288, 4, 2, 384, BM_FORM_SUB,    32, NULL },
+    [BM_IQ4_NL] = {  32, 4, 0, 256, BM_FORM_D,       0, bm_levels_iq4 },
+    [BM_IQ4_XS] = { 128, 4, 0, 256, BM_FORM_D,       0, bm_levels_iq4 },
+    [BM_MXFP4]  = {  16, 4, 0, 256, BM_FORM_D,       0, bm_levels_mxfp4 },
+};
+
+const bm_layout *bm_layout_of(bm_qtype type) { return &layouts[type]; }
+
+static size_t round64(size_t n) { return (n + 63) & ~(size_t)63; }
+
+static bool tile_size(bm_qtype type, int64_t n_cols, size_t *quants, size_t *bytes)
+{
+    const bm_qtraits *t = bm_qtype_traits((uint32_t)type);
+    size_t row, all;
+
+    if (t == NULL || n_cols <= 0 || !bm_qtype_row_bytes(type, (uint64_t)n_cols, &row) || !bm_mul_size(row, ROWS, &all) ||
+        all > SIZE_MAX / 2)
+        return false;
+    *quants = t->quantized ? round64((size_t)(n_cols / t->block_len) * layouts[type].head_bytes) : 0;
+    *bytes = t->quantized ? *quants + (size_t)(n_cols / BM_GROUP) * layouts[type].group_bytes : round64(all);
+    return true;
+}
+
+size_t bm_tile_quants(const bm_packed *p)
+{
+    size_t quants, bytes;
+
+    BM_CHECK(tile_size(p->type, p->n_cols, &quants, &bytes));
+    return quants;
+}
+
+bool bm_pack_bytes(bm_qtype type, int64_t n_rows, int64_t n_cols, size_t *out)
+{
+    size_t quants, tile;
+
+    if (n_rows <= 0 || n_rows > INT64_MAX - ROWS || !tile_size(type, n_cols, &quants, &tile))
+        return false;
+    return bm_mul_size((size_t)((n_rows + ROWS - 1) / ROWS), tile, out);
+}
+
+int bm_packed_init(bm_packed *p, bm_qtype type, int64_t n_rows, int64_t n_cols, const void *data, bm_error *err)
+{
+    size_t all, quants, tile;
+
+    memset(p, 0, sizeof *p);
+    if (!bm_pack_bytes(type, n_rows, n_cols, &all) || !tile_size(type, n_cols, &quants, &tile))
+        return bm_fail(err, BM_FORMAT, "%s matrix of %lld x %lld cannot be packed: its columns are no multiple of the block",
+                       bm_qtype_name((uint32_t)type), (long long)n_rows, (long long)n_cols);
+    *p = (bm_packed){ .type = type, .n_rows = n_rows, .n_cols = n_cols, .n_tiles = (n_rows + ROWS - 1) / ROWS,
+                      .tile_bytes = tile, .data = data };
+    return 0;
+}
+
+/* A block of one row as whole numbers. */
+typedef struct raw_block {
+    uint8_t code[BM_SUPER];
+    uint16_t d, m;               /* bits of the f16; MXFP4: d is the exponent byte */
+    uint8_t x[16], y[16];        /* sub-scales and mins as stored (6 bits with their offset, 4 bits, or i8) */
+} raw_block;
+
+static uint16_t read_u16(const unsigned char *p) { return (uint16_t)(p[0] | p[1] << 8); }
+
+static void read_nibbles(const unsigned char *q, uint8_t *code)
+{
+    for (int i = 0; i < 16; i++) {
+        code[i] = q[i] & 15;
+        code[i + 16] = q[i] >> 4;
+    }
+}
+
+static void read_fifths(const unsigned char *bits, uint8_t *code)
+{
+    for (int i = 0; i < 32; i++)
+        code[i] |= (uint8_t)((bits[i / 8] >> (i & 7) & 1) << 4);
+}
+
+/* Blocks of 32. */
+static void read_small(bm_qtype type, const unsigned char *b, raw_block *r)
+{
+    r->d = type == BM_MXFP4 ? b[0] : read_u16(b);
+    switch (type) {
+    case BM_Q4_1: r->m = read_u16(b + 2), read_nibbles(b + 4, r->code); break;
+    case BM_Q5_0: read_nibbles(b + 6, r->code), read_fifths(b + 2, r->code); break;
+    case BM_Q5_1: r->m = read_u16(b + 2), read_nibbles(b + 8, r->code), read_fifths(b + 4, r->code); break;
+    case BM_Q8_0: memcpy(r->code, b + 2, 32); break;
+    case BM_MXFP4: read_nibbles(b + 1, r->code); break;
+    default: read_nibbles(b + 2, r->code); break;            /* Q4_0, IQ4_NL */
+    }
+}
+
+static void read_q2_k(const unsigned char *b, raw_block *r)
+{
+    r->d = read_u16(b + 80), r->m = read_u16(b + 82);
+    memcpy(r->x, b, 16);
+    for (int i = 0; i < BM_SUPER; i++)
+        r->code[i] = b[16 + 32 * (i / 128) + i % 32] >> 2 * (i / 32 % 4) & 3;
+}
+
+static void read_q3_k(const unsigned char *b, raw_block *r)
+{
+    const unsigned char *s = b + 96;
+
+    r->d = read_u16(b + 108);
+    for (int i = 0; i < 16; i++)
+        r->x[i] = (uint8_t)((s[i & 7] >> 4 * (i / 8) & 15) | (s[8 + (i & 3)] >> 2 * (i / 4) & 3) << 4);
+    for (int i = 0; i < BM_SUPER; i++)
+        r->code[i] = (uint8_t)((b[32 + 32 * (i / 128) + i % 32] >> 2 * (i / 32 % 4) & 3) | (b[i % 32] >> i / 32 & 1) << 2);
+}
+
+static void read_q45_k(const unsigned char *b, bool fifth, raw_block *r)
+{
+    const unsigned char *s = b + 4, *q = b + (fifth ? 48 : 16);
+
+    r->d = read_u16(b), r->m = read_u16(b + 2);
+    for (int j = 0; j < 8; j++) {
+        r->x[j] = j < 4 ? s[j] & 63 : (uint8_t)((s[j + 4] & 15) | s[j - 4] >> 6 << 4);
+        r->y[j] = j < 4 ? s[j + 4] & 63 : (uint8_t)(s[j + 4] >> 4 | s[j] >> 6 << 4);
+    }
+    for (int i = 0; i < BM_SUPER; i++) {
+        r->code[i] = q[32 * (i / 64) + i % 32] >> 4 * (i / 32 % 2) & 15;
+        if (fifth)
+            r->code[i] |= (uint8_t)((b[16 + i % 32] >> i / 32 & 1) << 4);
+    }
+}
+
+static void read_q6_k(const unsigned char *b, raw_block *r)
+{
+    r->d = read_u16(b + 208);
+    memcpy(r->x, b + 192, 16);
+    for (int i = 0; i < BM_SUPER; i++) {
+        int half = i / 128, quarter = i / 32 % 4, at = i % 32;
+        r->code[i] = (uint8_t)((b[64 * half + 32 * (quarter & 1) + at] >> 4 * (quarter / 2) & 15) |
+                               (b[128 + 32 * half + at] >> 2 * quarter & 3) << 4);
+    }
+}
+
+static void read_iq4_xs(const unsigned char *b, raw_block *r)
+{
+    int tops = read_u16(b + 2);
+
+    r->d = read_u16(b);
+    for (int j = 0; j < 8; j++) {
+        r->x[j] = (uint8_t)((b[4 + j / 2] >> 4 * (j & 1) & 15) | (tops >> 2 * j & 3) << 4);
+        read_nibbles(b + 8 + 16 * j, r->code + 32 * j);
+    }
+}
+
+static void read_block(bm_qtype type, const unsigned char *b, raw_block *r)
+{
+    memset(r, 0, sizeof *r);
+    switch (type) {
+    case BM_Q2_K: read_q2_k(b, r); break;
+    case BM_Q3_K: read_q3_k(b, r); break;
+    case BM_Q4_K: read_q45_k(b, false, r); break;
+    case BM_Q5_K: read_q45_k(b, true, r); break;
+    case BM_Q6_K: read_q6_k(b, r); break;
+    case BM_IQ4_XS: read_iq4_xs(b, r); break;
+    default: read_small(type, b, r); break;
+    }
+}
+
+static void write_u16(unsigned char *p, uint16_t v)
+{
+    p[0] = (unsigned char)v;
+    p[1] = (unsigned char)(v >> 8);
+}
+
+/* Place two 6-bit numbers per group, see pack_layout.h. */
+static void place_pairs(unsigned char *h, int row, const uint8_t *x, const uint8_t *y, int step)
+{
+    for (int g = 0; g < 8; g++) {
+        int vx = x[step * g], vy = y[step * g];
+        h[16 * g + row] = (unsigned char)((vx & 15) | (vy & 15) << 4);
+        h[128 + 16 * (g / 2) + row] |= (unsigned char)((vx >> 4 | vy >> 4 << 2) << 4 * (g & 1));
+    }
+}
+
+static void place_head(bm_qtype type, unsigned char *h, int row, const raw_block *r)
+{
+    if (type == BM_MXFP4) {
+        h[row] = (unsigned char)r->d;
+        return;
+    }
+    write_u16(h + 2 * row, r->d);
+    switch (type) {
+    case BM_Q4_1: case BM_Q5_1:
+        write_u16(h + 32 + 2 * row, r->m);
+        break;
+    case BM_Q2_K:
+        write_u16(h + 32 + 2 * row, r->m);
+        for (int i = 0; i < 16; i++)
+            h[64 + 16 * i + row] = r->x[i];
+        break;
+    case BM_Q3_K:
+        place_pairs(h + 32, row, r->x, r->x + 1, 2);
+        break;
+    case BM_Q4_K: case BM_Q5_K:
+        write_u16(h + 32 + 2 * row, r->m);
+        place_pairs(h + 64, row, r->x, r->y, 1);
+        break;
+    case BM_Q6_K:
+        for (int i = 0; i < 16; i++)
+            h[32 + 16 * i + row] = r->x[i];
+        break;
+    case BM_IQ4_XS:
+        for (int g = 0; g < 8; g++) {
+            h[32 + 16 * (g / 2) + row] |= (unsigned char)((r->x[g] & 15) << 4 * (g & 1));
+            h[96 + 16 * (g / 4) + row] |= (unsigned char)(r->x[g] >> 4 << 2 * (g & 3));
+        }
+        break;
+    default: break;
+    }
+}
+
+/* Place the 32 codes of one row in the planes of a zeroed group. */
+static void place_codes(const bm_layout *l, unsigned char *q, int row, const uint8_t *code)
+{
+    for (int k = 0; k < BM_GROUP; k++) {
+        int j = k >> 2, at = 4 * row + (k & 3), c = code[k];
+        unsigned char *high = q + 64 * l->low_bits;
+        if (l->low_bits == 8) {
+            q[64 * j + at] = (unsigned char)c;
+            continue;
+        }
+        if (l->low_bits == 4)
+            q[64 * (j & 3) + at] |= (unsigned char)((c & 15) << (j & 4));
+        else
+            q[64 * (j & 1) + at] |= (unsigned char)((c & 3) << 2 * (j >> 1));
+        c >>= l->low_bits;
+        if (l->high_bits == 1)
+            high[at] |= (unsigned char)(c << j);
+        else if (l->high_bits == 2)
+            high[64 * (j & 1) + at] |= (unsigned char)(c << 2 * (j >> 1));
+    }
+}
+
+static int get_code(const bm_layout *l, const unsigned char *q, int row, int k)
+{
+    const unsigned char *high = q + 64 * l->low_bits;
+    int j = k >> 2, at = 4 * row + (k & 3), c;
+
+    if (l->low_bits == 8)
+        return (int8_t)q[64 * j + at];
+    c = l->low_bits == 4 ? q[64 * (j & 3) + at] >> (j & 4) & 15 : q[64 * (j & 1) + at] >> 2 * (j >> 1) & 3;
+    if (l->high_bits == 1)
+        c |= (high[at] >> j & 1) << l->low_bits;
+    else if (l->high_bits == 2)
+        c |= (high[64 * (j & 1) + at] >> 2 * (j >> 1) & 3) << l->low_bits;
+    return c;
+}
+
+static float half_at(const unsigned char *p, int i) { return bm_f16_to_f32(read_u16(p + 2 * i)); }
+
+/* Half of 2^(e - 127), exact: subnormal for e = 0 and 1. */
+static float half_of_e8m0(unsigned e)
+{
+    uint32_t bits = e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23;
+    float f;
+
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* Scales of row r, group g of a super-block (or of the only one) from the head h. */
+static void unpack_scales(bm_qtype type, const unsigned char *h, int g, int r, bm_group *out)
+{
+    int a = 0, b = 0, x, y;
+
+    out->d[r] = type == BM_MXFP4 ? half_of_e8m0(h[r]) : half_at(h, r);
+    out->m[r] = 0;
+    if (type == BM_Q4_K || type == BM_Q5_K || type == BM_Q3_K) {
+        const unsigned char *pairs = h + (type == BM_Q3_K ? 32 : 64);
+        a = pairs[16 * g + r], b = pairs[128 + 16 * (g / 2) + r] >> 4 * (g & 1);
+    }
+    x = (a & 15) | (b & 3) << 4, y = a >> 4 | (b & 12) << 2;
+    switch (type) {
+    case BM_Q4_1: case BM_Q5_1:
+        out->m[r] = half_at(h + 32, r);
+        break;
+    case BM_Q4_K: case BM_Q5_K:
+        out->d[r] *= (float)x;
+        out->m[r] = -(half_at(h + 32, r) * (float)y);
+        break;
+    case BM_Q3_K:
+        out->sub[r][0] = x - 32, out->sub[r][1] = y - 32;
+        break;
+    case BM_Q2_K:
+        out->m[r] = half_at(h + 32, r);
+        for (int i = 0; i < 2; i++) {
+            int s = h[64 + 16 * (2 * g + i) + r];
+            out->sub[r][i] = s & 15, out->min[r][i] = s >> 4;
+        }
+        break;
+    case BM_Q6_K:
+        for (int i = 0; i < 2; i++)
+            out->sub[r][i] = (int8_t)h[32 + 16 * (2 * g + i) + r];
+        break;
+    case BM_IQ4_XS:
+        a = h[32 + 16 * (g / 2) + r] >> 4 * (g & 1) & 15, b = h[96 + 16 * (g / 4) + r] >> 2 * (g & 3) & 3;
+        out->d[r] *= (float)((a | b << 4) - 32);
+        break;
+    default: break;
+    }
+}
+
+void bm_group_unpack(const bm_packed *p, const unsigned char *tile, int64_t g, int row_begin, int row_end, bm_group *out)
+{
+    const bm_layout *l = &layouts[p->type];
+    int per_block = bm_qtype_traits((uint32_t)p->type)->block_len / BM_GROUP;
+    const unsigned char *head = tile + (size_t)(g / per_block) * l->head_bytes;
+    const unsigned char *q = tile + bm_tile_quants(p) + (size_t)g * l->group_bytes;
+
+    for (int r = row_begin; r < row_end; r++) {
+        unpack_scales(p->type, head, (int)(g % per_block), r, out);
+        for (int k = 0; k < BM_GROUP; k++) {
+            int c = get_code(l, q, r, k);
+            out->level[r][k] = (int8_t)(l->levels != NULL ? l->levels[c] : c - l->zero);
+        }
+    }
+}
+
+/* Column k, row r of a float tile. */
+static size_t float_at(bm_qtype type, int64_t n_cols, int64_t k, int r)
+{
+    if (type == BM_F32)
+        return (size_t)(64 * k + 4 * r);
+    if (type == BM_BF16 && (k | 1) < n_cols)
+        return (size_t)(64 * (k >> 1) + 4 * r + 2 * (k & 1));
+    return (size_t)(32 * k + 2 * r);
+}
+
+static void pack_row(const bm_packed *p, unsigned char *tile, int r, const unsigned char *row)
+{
+    const bm_qtraits *t = bm_qtype_traits((uint32_t)p->type);
+    const bm_layout *l = &layouts[p->type];
+    unsigned char *quants;
+    raw_block raw;
+
+    if (!t->quantized) {
+        for (int64_t k = 0; k < p->n_cols; k++)
+            memcpy(tile + float_at(p->type, p->n_cols, k, r), row + k * t->block_bytes, (size_t)t->block_bytes);
+        return;
+    }
+    quants = tile + bm_tile_quants(p);
+    for (int64_t b = 0; b < p->n_cols / t->block_len; b++) {
+        read_block(p->type, row + b * t->block_bytes, &raw);
+        place_head(p->type, tile + (size_t)b * l->head_bytes, r, &raw);
+        for (int g = 0; g < t->block_len / BM_GROUP; g++, quants += l->group_bytes)
+            place_codes(l, quants, r, raw.code + BM_GROUP * g);
+    }
+}
+
+void bm_pack_tiles(const bm_packed *p, void *dst, const void *rows, const int32_t *row_map, int64_t tile_begin, int64_t tile_end)
+{
+    size_t row_bytes;
+
+    BM_CHECK(bm_qtype_row_bytes(p->type, (uint64_t)p->n_cols, &row_bytes));
+    for (int64_t t = tile_begin; t < tile_end; t++) {
+        unsigned char *tile = (unsigned char *)dst + (size_t)t * p->tile_bytes;
+        memset(tile, 0, p->tile_bytes);
+        for (int r = 0; r < ROWS && t * ROWS + r < p->n_rows; r++) {
+            int64_t from = row_map != NULL ? row_map[t * ROWS + r] : t * ROWS + r;
+            pack_row(p, tile, r, (const unsigned char *)rows + (size_t)from * row_bytes);
+        }
+    }
+}
+
+void bm_pack_tiles_f32(const bm_packed *p, void *dst, bm_qtype from, const void *rows, const int32_t *row_map,
+                       int64_t tile_begin, int64_t tile_end)
+{
+    const bm_qtraits *t = bm_qtype_traits((uint32_t)from);
+    size_t row_bytes;
+
+    BM_CHECK(p->type == BM_F32 && t != NULL && bm_qtype_row_bytes(from, (uint64_t)p->n_cols, &row_bytes));
+    for (int64_t tile = tile_begin; tile < tile_end; tile++) {
+        unsigned char *out = (unsigned char *)dst + (size_t)tile * p->tile_bytes;
+        memset(out, 0, p->tile_bytes);
+        for (int r = 0; r < ROWS && tile * ROWS + r < p->n_rows; r++) {
+            int64_t row = row_map != NULL ? row_map[tile * ROWS + r] : tile * ROWS + r;
+            const unsigned char *src = (const unsigned char *)rows + (size_t)row * row_bytes;
+            for (int64_t k = 0; k < p->n_cols; k += BM_SUPER) {
+                float chunk[BM_SUPER];
+                int64_t n = p->n_cols - k < BM_SUPER ? p->n_cols - k : BM_SUPER;
+                t->dequantize(src + (size_t)(k / t->block_len) * (size_t)t->block_bytes, chunk, (size_t)n);
+                for (int64_t i = 0; i < n; i++)
+                    memcpy(out + 64 * (k + i) + 4 * r, &chunk[i], 4);
+            }
+        }
+    }
+}
+
+static void float_row(const bm_packed *p, const unsigned char *tile, int r, float *out)
+{
+    for (int64_t k = 0; k < p->n_cols; k++) {
+        const unsigned char *at = tile + float_at(p->type, p->n_cols, k, r);
+        if (p->type == BM_F32)
+            memcpy(&out[k], at, 4);
+        else
+            out[k] = p->type == BM_F16 ? bm_f16_to_f32(read_u16(at)) : bm_bf16_to_f32(read_u16(at));
+    }
+}
+
+void bm_packed_row(const bm_packed *p, int64_t r, float *out)
+{
+    const unsigned char *tile = p->data + (size_t)(r / ROWS) * p->tile_bytes;
+    int form = layouts[p->type].form, i = (int)(r % ROWS);
+    bm_group g;
+
+    if (!bm_qtype_traits((uint32_t)p->type)->quantized) {
+        float_row(p, tile, i, out);
+        return;
+    }
+    for (int64_t k = 0; k < p->n_cols; k++) {
+        int at = (int)(k % BM_GROUP), half = at / 16;
+        float v;
+        if (at == 0)
+            bm_group_unpack(p, tile, k / BM_GROUP, i, i + 1, &g);
+        v = (float)g.level[i][at];
+        if (form == BM_FORM_D || form == BM_FORM_DM)
+            out[k] = form == BM_FORM_D ? g.d[i] * v : g.d[i] * v + g.m[i];
+        else
+            out[k] = g.d[i] * (float)g.sub[i][half] * v - (form == BM_FORM_SUBMIN ? g.m[i] * (float)g.min[i][half] : 0.0f);
+    }
+}
