@@ -1,8 +1,13 @@
 /* kernels.h - one table of kernels per instruction set, all with the same meaning; the scalar one is the specification.
  *
  * Every float result is defined down to the order of operations, so that all instruction sets give the same bits:
- * - products of int8 blocks are exact integers; per 32 columns, in ascending order, one fused multiply-add into one f32
- *   accumulator per (row, token);
+ * - products of int8 blocks are exact integers; per 32 columns, in ascending order, fused multiply-adds into one f32
+ *   accumulator per (row, token). With I = the sum of level * q over the block, s = its scale in X, S = sum of q:
+ *     D:       acc = fma((float)I, d * s, acc)                    Q4_0 Q5_0 Q8_0 IQ4_NL MXFP4; IQ4_XS with d = d * (float)sub-scale
+ *     D + M:   the same, then acc = fma(m, s * (float)S, acc)     Q4_1 Q5_1; Q4_K Q5_K with d = d * (float)scale, m = -(dmin * (float)min)
+ *     sub:     I = sub0 * I0 + sub1 * I1 over the two 16s, then as D                                         Q3_K Q6_K
+ *     sub min: the same, then acc = fma((float)(min0 * S0 + min1 * S1), -(dmin * s), acc)                    Q2_K
+ *   every product in brackets rounded once. Float weights: acc = fma(w, x, acc), column by column;
  * - reductions over a vector use 16 partial sums (element i goes to partial i mod 16, fused multiply-add), then a fixed
  *   tree: partials p and p+8, then p+4, p+2, p+1;
  * - exp is one polynomial, the same in every table.
@@ -27,11 +32,15 @@ typedef struct bm_acts {
     int8_t *q;                   /* [T][q_stride] bytes; q_stride = K rounded up to 64 */
     float *scale;                /* [T][s_stride], s_stride = K/32 rounded up to 16 */
     int16_t *sum16;              /* [T][2*s_stride] */
+    float *scaled_sum;           /* [T][s_stride]: scale * (sum of the 32 q), for types with a minimum */
+    int32_t *offset32;           /* [T][s_stride]: -128 * sum: what unsigned weights (level + 128) count too much */
+    int32_t *offset16;           /* [T][2*s_stride]: the same per 16 */
     int64_t q_stride, s_stride;
     const float *f32;            /* [T][f32_stride]: set by the caller when weights are floats, else may be NULL */
     int64_t f32_stride;
 } bm_acts;
-size_t bm_acts_bytes(int64_t max_tokens, int64_t n_cols);                   /* for q, scale and sum16 together */
+#define BM_ACT_TINY 1e-30f       /* a block whose largest |x| is not above this counts as zero */
+size_t bm_acts_bytes(int64_t max_tokens, int64_t n_cols);                   /* for all of the above but f32 */
 void   bm_acts_place(bm_acts *a, void *memory, int64_t max_tokens, int64_t n_cols);
 
 typedef enum bm_kv_type { BM_KV_F32, BM_KV_F16, BM_KV_TYPE_COUNT } bm_kv_type;
@@ -76,6 +85,7 @@ typedef struct bm_kernels {
     void (*gelu_tanh_mul)(float *out, const float *gate, const float *up, int64_t n);
     void (*add)(float *x, const float *y, int64_t n);                       /* x += y */
     void (*scale)(float *x, float by, int64_t n);
+    void (*softcap)(float *x, float cap, int64_t n);                        /* x = cap * tanh(x / cap) */
     /* Rotate head vectors in place. x[head_dim], n_rot <= head_dim of them (even); cos_sin[n_rot] = cos0 sin0 cos1 sin1 ...
      * for this position. neox: pairs (i, i + n_rot/2); else (2i, 2i+1). */
     void (*rope)(float *x, const float *cos_sin, int n_rot, bool neox);
@@ -90,5 +100,5 @@ typedef struct bm_kernels {
 
 /* The table of an instruction set; NULL when it was not built for this architecture. Whether the CPU can run it is bm_isa_usable's. */
 const bm_kernels *bm_kernels_get(bm_isa isa);
-/* Merge span partials in ascending order into out[head_dim_v] (already divided by the sum): the same bits in every table. */
+/* Merge span partials (l = 0: none) in ascending order into out[head_dim_v] (already divided by the sum): the same bits in every table. */
 void bm_attn_merge(float *out, int n_spans, const float *m, const float *l, const float *const *acc, int head_dim_v);

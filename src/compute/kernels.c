@@ -1,0 +1,51 @@
+/* kernels.c - the choice of a table, and the memory layouts that all tables share. */
+#include "compute/kernels.h"
+#include "compute/kernels_tables.h"
+
+const bm_kernels *bm_kernels_get(bm_isa isa)
+{
+    switch (isa) {
+    case BM_ISA_REF: return &bm_kernels_ref;
+#if defined(__x86_64__)
+    case BM_ISA_AVX2: return &bm_kernels_avx2;
+    case BM_ISA_AVXVNNI: return &bm_kernels_avxvnni;
+    case BM_ISA_AVX512: return &bm_kernels_avx512;
+    case BM_ISA_AVX512BF16: return &bm_kernels_avx512bf16;
+#endif
+    default: return NULL;
+    }
+}
+
+static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+/* Per token: q, then scale, scaled_sum, offset32 (4 bytes each), sum16 (2 x 2) and offset16 (2 x 4) per block of 32. */
+size_t bm_acts_bytes(int64_t max_tokens, int64_t n_cols)
+{
+    size_t blocks = (size_t)round_up((n_cols + BM_ACT_BLOCK - 1) / BM_ACT_BLOCK, 16);
+
+    return (size_t)max_tokens * ((size_t)round_up(n_cols, 64) + blocks * 24);
+}
+
+void bm_acts_place(bm_acts *a, void *memory, int64_t max_tokens, int64_t n_cols)
+{
+    unsigned char *p = memory;
+    size_t blocks;
+
+    a->n_cols = n_cols;
+    a->q_stride = round_up(n_cols, 64);
+    a->s_stride = round_up((n_cols + BM_ACT_BLOCK - 1) / BM_ACT_BLOCK, 16);
+    blocks = (size_t)max_tokens * (size_t)a->s_stride;
+    a->q = (int8_t *)p, p += (size_t)max_tokens * (size_t)a->q_stride;
+    a->scale = (float *)(void *)p, p += 4 * blocks;
+    a->scaled_sum = (float *)(void *)p, p += 4 * blocks;
+    a->offset32 = (int32_t *)(void *)p, p += 4 * blocks;
+    a->sum16 = (int16_t *)(void *)p, p += 4 * blocks;
+    a->offset16 = (int32_t *)(void *)p;
+}
+
+size_t bm_kv_page_bytes(bm_kv_type type, int n_kv_heads, int head_dim_k, int head_dim_v)
+{
+    size_t value = type == BM_KV_F32 ? 4 : 2;
+
+    return value * BM_PAGE_TOKENS * (size_t)n_kv_heads * ((size_t)head_dim_k + (size_t)head_dim_v);
+}

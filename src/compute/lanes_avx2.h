@@ -1,0 +1,130 @@
+/* lanes_avx2.h - lanes_ref.h in two ymm registers. The meaning of each function stands there. */
+#pragma once
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef struct v16 { __m256 a, b; } v16;
+typedef struct i16 { __m256i a, b; } i16;
+typedef struct m16 { __m256 a, b; } m16;
+#define LANES static inline __attribute__((always_inline))
+#define BOTH(f, ...) (v16){ f(x.a, ##__VA_ARGS__), f(x.b, ##__VA_ARGS__) }
+enum { ATTN_ROWS_MAX = 4, ATTN_SUBTILES = 1, FLOAT_TILES = 2, FLOAT_TOKENS = 2 };
+
+LANES v16 v_set(float x) { return (v16){ _mm256_set1_ps(x), _mm256_set1_ps(x) }; }
+LANES v16 v_load(const float *p) { return (v16){ _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8) }; }
+LANES void v_store(float *p, v16 x) { _mm256_storeu_ps(p, x.a), _mm256_storeu_ps(p + 8, x.b); }
+LANES v16 v_load_n(const float *p, int n, float fill)
+{
+    float t[16];
+
+    v_store(t, v_set(fill));
+    memcpy(t, p, (size_t)n * sizeof *p);
+    return v_load(t);
+}
+LANES void v_store_n(float *p, v16 x, int n)
+{
+    float t[16];
+
+    v_store(t, x);
+    memcpy(p, t, (size_t)n * sizeof *p);
+}
+LANES v16 v_load_f16(const uint16_t *p)
+{
+    return (v16){ _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + 1)) };
+}
+LANES void v_store_f16(uint16_t *p, v16 x)
+{
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)p + 1, _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
+}
+LANES __m256 bf16_even(const uint16_t *p)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256((const __m256i *)p), 16));
+}
+LANES __m256 bf16_odd(const uint16_t *p)
+{
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256((const __m256i *)p), _mm256_set1_epi32((int)0xFFFF0000u)));
+}
+LANES v16 v_load_bf16_even(const uint16_t *p) { return (v16){ bf16_even(p), bf16_even(p + 16) }; }
+LANES v16 v_load_bf16_odd(const uint16_t *p) { return (v16){ bf16_odd(p), bf16_odd(p + 16) }; }
+LANES v16 v_add(v16 x, v16 y) { return (v16){ _mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b) }; }
+LANES v16 v_sub(v16 x, v16 y) { return (v16){ _mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b) }; }
+LANES v16 v_mul(v16 x, v16 y) { return (v16){ _mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b) }; }
+LANES v16 v_div(v16 x, v16 y) { return (v16){ _mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b) }; }
+LANES v16 v_fma(v16 x, v16 y, v16 z) { return (v16){ _mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b) }; }
+LANES v16 v_min(v16 x, v16 y) { return (v16){ _mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b) }; }
+LANES v16 v_max(v16 x, v16 y) { return (v16){ _mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b) }; }
+LANES v16 v_abs(v16 x)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+
+    return (v16){ _mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b) };
+}
+LANES v16 v_rint(v16 x) { return BOTH(_mm256_round_ps, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+LANES m16 v_less(v16 x, v16 y) { return (m16){ _mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ) }; }
+LANES m16 v_is_nan(v16 x) { return (m16){ _mm256_cmp_ps(x.a, x.a, _CMP_UNORD_Q), _mm256_cmp_ps(x.b, x.b, _CMP_UNORD_Q) }; }
+LANES v16 v_select(m16 m, v16 x, v16 y) { return (v16){ _mm256_blendv_ps(y.a, x.a, m.a), _mm256_blendv_ps(y.b, x.b, m.b) }; }
+LANES __m256 keep8(__m256 x, __m256i lane, int from, int to, __m256 fill)
+{
+    __m256i in = _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(from), lane), _mm256_cmpgt_epi32(_mm256_set1_epi32(to), lane));
+
+    return _mm256_blendv_ps(fill, x, _mm256_castsi256_ps(in));
+}
+LANES v16 v_keep(v16 x, int from, int to, v16 fill)
+{
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+
+    return (v16){ keep8(x.a, lane, from, to, fill.a), keep8(x.b, lane, from - 8, to - 8, fill.b) };
+}
+LANES __m256 scale2_8(__m256 a, __m256 n)
+{
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
+}
+LANES v16 v_scale2(v16 x, v16 n) { return (v16){ scale2_8(x.a, n.a), scale2_8(x.b, n.b) }; }
+LANES i16 v_to_int(v16 x) { return (i16){ _mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b) }; }
+LANES void i_store8(int8_t *p, i16 x)
+{
+    __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xD8);
+
+    _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
+}
+LANES int32_t i_sum(i16 x)
+{
+    __m256i s = _mm256_add_epi32(x.a, x.b);
+    __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+    t = _mm_add_epi32(t, _mm_unpackhi_epi64(t, t));
+    return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 1)));
+}
+LANES float v_sum(v16 x)
+{
+    __m256 b = _mm256_add_ps(x.a, x.b);
+    __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
+}
+LANES float v_largest(v16 x)
+{
+    __m256 b = _mm256_max_ps(x.a, x.b);
+    __m128 c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_max_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
+}
+/* shuffle_ps takes 4 + 4 within each half: the 64-bit permutation puts the quarters in order. */
+LANES __m256 in_order(__m256 x) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xD8)); }
+LANES void pairs8(const float *p, __m256 *even, __m256 *odd)
+{
+    __m256 a = _mm256_loadu_ps(p), b = _mm256_loadu_ps(p + 8);
+
+    *even = in_order(_mm256_shuffle_ps(a, b, 0x88));
+    *odd = in_order(_mm256_shuffle_ps(a, b, 0xDD));
+}
+LANES void v_load_pairs(const float *p, v16 *even, v16 *odd) { pairs8(p, &even->a, &odd->a), pairs8(p + 16, &even->b, &odd->b); }
+LANES void store_pairs8(float *p, __m256 even, __m256 odd)
+{
+    __m256 low = _mm256_unpacklo_ps(even, odd), high = _mm256_unpackhi_ps(even, odd);
+
+    _mm256_storeu_ps(p, _mm256_permute2f128_ps(low, high, 0x20));
+    _mm256_storeu_ps(p + 8, _mm256_permute2f128_ps(low, high, 0x31));
+}
+LANES void v_store_pairs(float *p, v16 even, v16 odd) { store_pairs8(p, even.a, odd.a), store_pairs8(p + 16, even.b, odd.b); }

@@ -1,0 +1,81 @@
+/* lanes_avx512.h - lanes_ref.h in one zmm register. The meaning of each function stands there. */
+#pragma once
+#include <immintrin.h>
+#include <stdint.h>
+
+typedef __m512 v16;
+typedef __m512i i16;
+typedef __mmask16 m16;
+#define LANES static inline __attribute__((always_inline))
+enum { ATTN_ROWS_MAX = 6, ATTN_SUBTILES = 4, FLOAT_TILES = 4, FLOAT_TOKENS = 4 };
+
+LANES m16 first_lanes(int n) { return (__mmask16)((1u << n) - 1); }
+LANES v16 v_set(float x) { return _mm512_set1_ps(x); }
+LANES v16 v_load(const float *p) { return _mm512_loadu_ps(p); }
+LANES void v_store(float *p, v16 a) { _mm512_storeu_ps(p, a); }
+LANES v16 v_load_n(const float *p, int n, float fill) { return _mm512_mask_loadu_ps(v_set(fill), first_lanes(n), p); }
+LANES void v_store_n(float *p, v16 a, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), a); }
+LANES v16 v_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+LANES void v_store_f16(uint16_t *p, v16 a)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+LANES v16 v_load_bf16_even(const uint16_t *p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16)); }
+LANES v16 v_load_bf16_odd(const uint16_t *p)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32((int)0xFFFF0000u)));
+}
+LANES v16 v_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
+LANES v16 v_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
+LANES v16 v_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
+LANES v16 v_div(v16 a, v16 b) { return _mm512_div_ps(a, b); }
+LANES v16 v_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
+LANES v16 v_min(v16 a, v16 b) { return _mm512_min_ps(a, b); }
+LANES v16 v_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }
+LANES v16 v_abs(v16 a) { return _mm512_abs_ps(a); }
+LANES v16 v_rint(v16 a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+LANES m16 v_less(v16 a, v16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+LANES m16 v_is_nan(v16 a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+LANES v16 v_select(m16 m, v16 a, v16 b) { return _mm512_mask_blend_ps(m, b, a); }
+LANES v16 v_keep(v16 a, int from, int to, v16 fill)
+{
+    return _mm512_mask_blend_ps((__mmask16)(first_lanes(to) & ~first_lanes(from)), fill, a);
+}
+LANES v16 v_scale2(v16 a, v16 n)
+{
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23)));
+}
+LANES i16 v_to_int(v16 a) { return _mm512_cvtps_epi32(a); }
+LANES void i_store8(int8_t *p, i16 a) { _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(a)); }
+LANES int32_t i_sum(i16 a) { return _mm512_reduce_add_epi32(a); }
+LANES __m256 low_half(v16 a) { return _mm512_castps512_ps256(a); }
+LANES __m256 high_half(v16 a) { return _mm512_extractf32x8_ps(a, 1); }
+LANES float v_sum(v16 a)
+{
+    __m256 b = _mm256_add_ps(low_half(a), high_half(a));
+    __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
+}
+LANES float v_largest(v16 a)
+{
+    __m256 b = _mm256_max_ps(low_half(a), high_half(a));
+    __m128 c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_max_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
+}
+LANES void v_load_pairs(const float *p, v16 *even, v16 *odd)
+{
+    const __m512i at = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    v16 a = v_load(p), b = v_load(p + 16);
+
+    *even = _mm512_permutex2var_ps(a, at, b);
+    *odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(at, _mm512_set1_epi32(1)), b);
+}
+LANES void v_store_pairs(float *p, v16 even, v16 odd)
+{
+    const __m512i at = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+
+    v_store(p, _mm512_permutex2var_ps(even, at, odd));
+    v_store(p + 16, _mm512_permutex2var_ps(even, _mm512_add_epi32(at, _mm512_set1_epi32(8)), odd));
+}

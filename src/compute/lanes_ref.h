@@ -1,0 +1,68 @@
+/* lanes_ref.h - the 16-lane vector that kernels_lanes.h and kernels_attn.h are written in, as plain C: the specification of
+ * lanes_avx2.h and lanes_avx512.h. Comparisons, min and max treat NaN as the SSE instructions do (the second operand wins). */
+#pragma once
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#include "compute/quant.h"
+
+typedef struct v16 { float f[16]; } v16;
+typedef struct i16 { int32_t i[16]; } i16;
+typedef struct m16 { uint16_t bits; } m16;
+#define LANES static inline __attribute__((always_inline))
+#define EACH for (int e = 0; e < 16; e++)
+enum { ATTN_ROWS_MAX = 1, ATTN_SUBTILES = 1, FLOAT_TILES = 1, FLOAT_TOKENS = 1 };
+
+LANES v16 v_set(float x) { v16 r; EACH r.f[e] = x; return r; }
+LANES v16 v_load(const float *p) { v16 r; memcpy(r.f, p, sizeof r.f); return r; }
+LANES void v_store(float *p, v16 a) { memcpy(p, a.f, sizeof a.f); }
+LANES v16 v_load_n(const float *p, int n, float fill) { v16 r; EACH r.f[e] = e < n ? p[e] : fill; return r; }
+LANES void v_store_n(float *p, v16 a, int n) { memcpy(p, a.f, (size_t)n * sizeof *p); }
+LANES v16 v_load_f16(const uint16_t *p) { v16 r; EACH r.f[e] = bm_f16_to_f32(p[e]); return r; }
+LANES void v_store_f16(uint16_t *p, v16 a) { EACH p[e] = bm_f32_to_f16(a.f[e]); }
+LANES v16 v_load_bf16_even(const uint16_t *p) { v16 r; EACH r.f[e] = bm_bf16_to_f32(p[2 * e]); return r; }
+LANES v16 v_load_bf16_odd(const uint16_t *p) { v16 r; EACH r.f[e] = bm_bf16_to_f32(p[2 * e + 1]); return r; }
+LANES v16 v_add(v16 a, v16 b) { EACH a.f[e] += b.f[e]; return a; }
+LANES v16 v_sub(v16 a, v16 b) { EACH a.f[e] -= b.f[e]; return a; }
+LANES v16 v_mul(v16 a, v16 b) { EACH a.f[e] *= b.f[e]; return a; }
+LANES v16 v_div(v16 a, v16 b) { EACH a.f[e] /= b.f[e]; return a; }
+LANES v16 v_fma(v16 a, v16 b, v16 c) { EACH c.f[e] = fmaf(a.f[e], b.f[e], c.f[e]); return c; }
+LANES v16 v_min(v16 a, v16 b) { EACH b.f[e] = a.f[e] < b.f[e] ? a.f[e] : b.f[e]; return b; }
+LANES v16 v_max(v16 a, v16 b) { EACH b.f[e] = a.f[e] > b.f[e] ? a.f[e] : b.f[e]; return b; }
+LANES v16 v_abs(v16 a) { EACH a.f[e] = fabsf(a.f[e]); return a; }
+LANES v16 v_rint(v16 a) { EACH a.f[e] = rintf(a.f[e]); return a; }
+LANES m16 v_less(v16 a, v16 b) { m16 m = { 0 }; EACH m.bits |= (uint16_t)((a.f[e] < b.f[e]) << e); return m; }
+LANES m16 v_is_nan(v16 a) { m16 m = { 0 }; EACH m.bits |= (uint16_t)((a.f[e] != a.f[e]) << e); return m; }
+LANES v16 v_select(m16 m, v16 a, v16 b) { EACH b.f[e] = m.bits >> e & 1 ? a.f[e] : b.f[e]; return b; }
+/* Lanes [from, to) of a, fill elsewhere; 0 <= from, to <= 16. */
+LANES v16 v_keep(v16 a, int from, int to, v16 fill) { EACH a.f[e] = e >= from && e < to ? a.f[e] : fill.f[e]; return a; }
+/* a * 2^n by adding n (whole, in lanes of floats) to the exponent field. */
+LANES v16 v_scale2(v16 a, v16 n)
+{
+    EACH {
+        uint32_t bits;
+        memcpy(&bits, &a.f[e], 4);
+        bits += (uint32_t)(int32_t)n.f[e] << 23;
+        memcpy(&a.f[e], &bits, 4);
+    }
+    return a;
+}
+LANES i16 v_to_int(v16 a) { i16 r; EACH r.i[e] = (int32_t)rintf(a.f[e]); return r; }      /* |a| < 2^31 */
+LANES void i_store8(int8_t *p, i16 a) { EACH p[e] = (int8_t)a.i[e]; }                     /* |a| <= 127 */
+LANES int32_t i_sum(i16 a) { int32_t s = 0; EACH s += a.i[e]; return s; }
+LANES float v_sum(v16 a)
+{
+    for (int step = 8; step > 0; step /= 2)
+        for (int e = 0; e < step; e++)
+            a.f[e] += a.f[e + step];
+    return a.f[0];
+}
+LANES float v_largest(v16 a)
+{
+    for (int step = 8; step > 0; step /= 2)
+        for (int e = 0; e < step; e++)
+            a.f[e] = a.f[e] > a.f[e + step] ? a.f[e] : a.f[e + step];
+    return a.f[0];
+}
+LANES void v_load_pairs(const float *p, v16 *even, v16 *odd) { EACH even->f[e] = p[2 * e], odd->f[e] = p[2 * e + 1]; }
+LANES void v_store_pairs(float *p, v16 even, v16 odd) { EACH p[2 * e] = even.f[e], p[2 * e + 1] = odd.f[e]; }
