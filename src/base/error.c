@@ -45,11 +45,14 @@ static void trim_utf8(char *s)
 
 int bm_vfail(bm_error *err, int code, const char *fmt, va_list ap)
 {
+    char msg[sizeof err->msg];              /* apart, because an argument may be the old message */
+
     if (err != NULL) {
+        vsnprintf(msg, sizeof msg, fmt, ap);
+        trim_utf8(msg);
         err->code = code;
         err->hint[0] = err->param[0] = '\0';
-        vsnprintf(err->msg, sizeof err->msg, fmt, ap);
-        trim_utf8(err->msg);
+        memcpy(err->msg, msg, sizeof msg);
     }
     return code;
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,7 +18,7 @@ int bm_map_file(bm_map *map, const char *path, bm_error *err)
     int rc = 0, fd;
 
     *map = (bm_map){ 0 };
-    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+    if ((fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) < 0)           /* a FIFO must not hang us */
         return bm_fail(err, errno == ENOENT ? BM_NOTFOUND : BM_IO, "%s: cannot open: %s", path, strerror(errno));
     if (fstat(fd, &st) < 0) {
         rc = bm_fail(err, BM_IO, "%s: cannot stat: %s", path, strerror(errno));
@@ -76,7 +77,7 @@ static int read_all(int fd, bm_buf *buf, const char *path, bm_error *err)
 
 int bm_read_file(char **out, size_t *len_bytes, const char *path, size_t max_bytes, bm_error *err)
 {
-    bm_buf buf = { .limit = max_bytes + 1 };
+    bm_buf buf = { .limit = max_bytes < SIZE_MAX / 2 ? max_bytes + 1 : SIZE_MAX / 2 };
     bool from_stdin = strcmp(path, "-") == 0;
     int rc, fd;
 
@@ -112,16 +113,45 @@ static int write_all(int fd, const void *bytes, size_t len_bytes)
     return fsync(fd);
 }
 
+/* A new file beside path, under a name that no other thread or process has: the caller's to rename or unlink. */
+static int create_beside(bm_buf *name, const char *path, unsigned mode, bm_error *err)
+{
+    static atomic_uint n_made;
+    int fd;
+
+    for (int tries = 0;; tries++) {
+        bm_buf_clear(name);
+        bm_buf_printf(name, "%s.tmp.%ld.%u", path, (long)getpid(), atomic_fetch_add(&n_made, 1));
+        if (name->failed)
+            return bm_fail(err, BM_NOMEM, "%s: no memory for its name", path);
+        if ((fd = open(name->data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)) >= 0)
+            return fd;
+        if (errno != EEXIST || tries == 100)             /* EEXIST: left by an earlier process that had our number */
+            return bm_fail(err, BM_IO, "%s: cannot create: %s", name->data, strerror(errno));
+    }
+}
+
+/* Make a rename last through a power cut. Not all file systems can, and the file is whole either way: no error. */
+static void sync_directory_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash == NULL ? bm_strdup(".") : bm_strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    int fd = dir == NULL ? -1 : open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        (void)fsync(fd);
+        close(fd);
+    }
+    bm_free(dir);
+}
+
 int bm_write_file(const char *path, const void *bytes, size_t len_bytes, unsigned mode, bm_error *err)
 {
     bm_buf tmp = { 0 };
-    int rc = 0, fd = -1;
+    int rc = 0, fd;
 
-    bm_buf_printf(&tmp, "%s.tmp.%ld", path, (long)getpid());
-    if (tmp.failed)
-        return bm_fail(err, BM_NOMEM, "%s: no memory for its name", path);
-    if ((fd = open(tmp.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode)) < 0) {
-        rc = bm_fail(err, BM_IO, "%s: cannot create: %s", tmp.data, strerror(errno));
+    if ((fd = create_beside(&tmp, path, mode, err)) < 0) {
+        rc = fd;
         goto out;
     }
     if (write_all(fd, bytes, len_bytes) < 0 || rename(tmp.data, path) < 0) {
@@ -129,6 +159,8 @@ int bm_write_file(const char *path, const void *bytes, size_t len_bytes, unsigne
         unlink(tmp.data);
     }
     close(fd);
+    if (rc == 0)
+        sync_directory_of(path);
 out:
     bm_buf_done(&tmp);
     return rc;
@@ -137,6 +169,7 @@ out:
 int bm_make_dirs(const char *path, bm_error *err)
 {
     char *p = bm_strdup(path);
+    struct stat st;
     int rc = 0;
 
     if (p == NULL)
@@ -154,5 +187,7 @@ int bm_make_dirs(const char *path, bm_error *err)
             break;
     }
     bm_free(p);
+    if (rc == 0 && (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)))
+        rc = bm_fail(err, BM_IO, "%s: cannot make the directory: %s", path, path[0] ? "a file has its name" : "its name is empty");
     return rc;
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -94,6 +95,8 @@ int bm_hmac_sha256(bm_sha256 *out, const void *key, size_t key_len, const void *
 {
     unsigned len = sizeof out->bytes;
 
+    if (key_len > INT_MAX)
+        return bm_fail(err, BM_INVALID, "hmac: a key of %zu bytes", key_len);
     if (HMAC(EVP_sha256(), key, (int)key_len, bytes, len_bytes, out->bytes, &len) == NULL)
         return bm_fail(err, BM_NOMEM, "hmac: OpenSSL failed");
     return 0;
@@ -101,7 +104,7 @@ int bm_hmac_sha256(bm_sha256 *out, const void *key, size_t key_len, const void *
 
 int bm_random_bytes(void *out, size_t len_bytes, bm_error *err)
 {
-    if (RAND_bytes(out, (int)len_bytes) != 1)
+    if (len_bytes > INT_MAX || RAND_bytes(out, (int)len_bytes) != 1)
         return bm_fail(err, BM_IO, "no random bytes from the system");
     return 0;
 }
@@ -127,6 +130,7 @@ uint64_t bm_hash64(const void *bytes, size_t len_bytes, uint64_t seed)
         h = fold(h ^ w, 0xD6E8FEB86659FD93u);
     }
     w = 0;
-    memcpy(&w, p, n);
+    if (n != 0)
+        memcpy(&w, p, n);
     return fold(h ^ w ^ (uint64_t)len_bytes << 56, 0xA0761D6478BD642Fu);
 }

@@ -53,7 +53,8 @@ char *bm_strndup(const char *s, size_t len_bytes)
 
     if (!bm_add_size(len_bytes, 1, &room) || (p = bm_malloc(room)) == NULL)
         return NULL;
-    memcpy(p, s, len_bytes);
+    if (len_bytes != 0)                     /* s may be NULL then */
+        memcpy(p, s, len_bytes);
     p[len_bytes] = '\0';
     return p;
 }
@@ -113,7 +114,8 @@ char *bm_arena_strndup(bm_arena *arena, const char *s, size_t len_bytes)
 
     if (!bm_add_size(len_bytes, 1, &room) || (p = bm_arena_alloc(arena, room)) == NULL)
         return NULL;
-    memcpy(p, s, len_bytes);
+    if (len_bytes != 0)
+        memcpy(p, s, len_bytes);
     return p;
 }
 

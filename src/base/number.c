@@ -12,18 +12,36 @@ static bool reads_back(const char *text, double x, bool single)
     return single ? strtof(text, NULL) == (float)x : strtod(text, NULL) == x;
 }
 
+/* Add one to the last digit of "d.ddde-xx". */
+static void step_up(char *text)
+{
+    for (char *p = strchr(text, 'e') - 1; p >= text; p--) {
+        if (*p == '.')
+            continue;
+        if (*p != '9') {
+            ++*p;
+            return;
+        }
+        *p = '0';
+    }
+}
+
 /* Shortest digits: the fewest that read back equal, as a double (up to 17) or as a float (up to 9). What fewer than 16 (7)
  * digits can say, 15 (6) digits say with zeros at the end, so only 15, 16 and 17 are tried; subnormals hold fewer digits
- * and are tried one by one. Fills digits, without the point, and the decimal exponent. */
+ * and are tried one by one. Below a power of two the next number is only half as far as above it, so there the digits that are
+ * not the nearest, but one higher, may read back too. Fills digits, without the point, and the decimal exponent. */
 static int shortest(double x, bool single, char digits[24], int *exponent)
 {
     bool normal = x >= (single ? 0x1p-126 : 0x1p-1022);
     int sure = single ? 6 : 15, most = single ? 9 : 17;
+    bool power_of_two = frexp(x, exponent) == 0.5;
     char text[40];
 
     for (int n_digits = normal ? sure : 1; n_digits <= most; n_digits++) {
         snprintf(text, sizeof text, "%.*e", n_digits - 1, x);
         if (reads_back(text, x, single))
+            break;
+        if (power_of_two && (step_up(text), reads_back(text, x, single)))
             break;
     }
     int n = 0;

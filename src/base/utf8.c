@@ -79,7 +79,7 @@ size_t bm_utf8_partial_tail(const char *s, size_t len)
         if ((c & 0xC0) == 0x80)
             continue;
         size_t need = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC0 ? 2 : 1;
-        if (need <= back)
+        if (need <= back || c < 0xC2 || c > 0xF4)               /* complete, or no sequence starts so */
             return 0;
         /* Incomplete only if what is there is a valid start: the decoder then consumes all of it as one prefix. */
         return bm_utf8_decode(s + len - back, back, &cp) == -(int)back ? back : 0;
@@ -92,6 +92,8 @@ void bm_utf8_sanitize(bm_buf *out, const char *s, size_t len)
     uint32_t cp;
     size_t good = 0;
 
+    if (len == 0)                                               /* s may be NULL */
+        s = "";
     for (size_t i = 0; i < len;) {
         int n = bm_utf8_decode(s + i, len - i, &cp);
         if (n > 0) {

@@ -1,4 +1,5 @@
 /* fuzz_gguf.c - open a file of these bytes, and use all that it then offers: look-ups, descriptions, first and last blocks. */
+#define _GNU_SOURCE 1      /* memfd_create */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
