@@ -61,6 +61,7 @@ bool bm_gguf_get_str(const bm_gguf *gguf, const char *key, bm_str *out);
 bool bm_gguf_elem_str(const bm_gguf_kv *kv, uint64_t i, bm_str *out);
 bool bm_gguf_elem_i64(const bm_gguf_kv *kv, uint64_t i, int64_t *out);
 bool bm_gguf_elem_f64(const bm_gguf_kv *kv, uint64_t i, double *out);                   /* any number */
+bool bm_gguf_elem_bool(const bm_gguf_kv *kv, uint64_t i, bool *out);
 const char *bm_gguf_type_name(bm_gguf_type type);                                      /* "u32", "string"; "?" when unknown */
 size_t bm_gguf_type_bytes(bm_gguf_type type);                                            /* of one value; 0 for strings and arrays */
 /* Scalar as text for `inspect`: written to out (always NUL-terminated); arrays as "[n] type: first elements". */

@@ -64,6 +64,14 @@ bool bm_gguf_elem_f64(const bm_gguf_kv *kv, uint64_t i, double *out)
     return true;
 }
 
+bool bm_gguf_elem_bool(const bm_gguf_kv *kv, uint64_t i, bool *out)
+{
+    if (kv->elem_type != BM_GGUF_BOOL || i >= kv->n)
+        return false;
+    *out = kv->value[i] != 0;
+    return true;
+}
+
 bool bm_gguf_elem_str(const bm_gguf_kv *kv, uint64_t i, bm_str *out)
 {
     const uint32_t *offsets = kv->strings;

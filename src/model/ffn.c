@@ -1,0 +1,68 @@
+/* ffn.c - the gated feed-forward: y = down(act(gate(x)) * up(x)).
+ * An item of the first phase makes a few columns of gate and up for a block of tokens in its own scratch, applies the
+ * activation, and writes them straight as the input of the down matrix: the wide F never travels through memory as floats
+ * unless the down matrix wants floats. */
+#include <math.h>
+
+#include "model/walk.h"
+
+/* --precision f32 uses the C library's functions, so that only rounding separates it from transformers. */
+static void act_exact(bm_act_kind act, float *gate, const float *up, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float g = gate[i];
+        if (act == BM_ACT_SILU)
+            gate[i] = g / (1 + expf(-g)) * up[i];
+        else
+            gate[i] = 0.5f * g * (1 + tanhf(0.79788456080286535588f * (g + 0.044715f * g * g * g))) * up[i];
+    }
+}
+
+static void act_mul(const bm_walk *w, float *gate, const float *up, int64_t n)
+{
+    bm_act_kind act = w->model->h.row->act;
+
+    if (w->model->f32)
+        act_exact(act, gate, up, n);
+    else if (act == BM_ACT_SILU)
+        w->k->silu_mul(gate, gate, up, n);
+    else
+        w->k->gelu_tanh_mul(gate, gate, up, n);
+}
+
+static void gate_up_item(const bm_walk *w, const bm_layer_weights *l, int64_t col, int64_t n_cols, int64_t t_begin,
+                         int64_t t_end)
+{
+    int64_t tile = col / BM_TILE_ROWS, tile_end = (col + n_cols + BM_TILE_ROWS - 1) / BM_TILE_ROWS;
+    float *gate = w->own->gate, *up = w->own->up;
+
+    bm_linear_part(w, &l->gate, w->in, tile, tile_end, t_begin, t_end, gate, n_cols);
+    bm_linear_part(w, &l->up, w->in, tile, tile_end, t_begin, t_end, up, n_cols);
+    act_mul(w, gate, up, (t_end - t_begin) * n_cols);
+    for (int64_t t = t_begin; t < t_end; t++)
+        bm_site_put_cols(w->k, &w->step->ffn, t, col, n_cols, gate + (t - t_begin) * n_cols);
+}
+
+static void gate_up_phase(const bm_walk *w, const bm_layer_weights *l)
+{
+    int64_t n_ff = w->model->h.d_ff, n_tokens = w->step->n_tokens;
+    int64_t width = w->step->small ? 32 : BM_FFN_COLS;           /* small steps: more items, evener shares */
+    int64_t n_cols = (n_ff + width - 1) / width, n_blocks = (n_tokens + BM_TOKEN_BLOCK - 1) / BM_TOKEN_BLOCK;
+    size_t begin, end, chunk = w->step->small ? 1 + (size_t)(n_cols / (6 * w->worker->n)) : 1;
+
+    while (bm_worker_claim(w->worker, (size_t)(n_cols * n_blocks), chunk, &begin, &end))
+        for (size_t i = begin; i < end; i++) {
+            int64_t t = (int64_t)i / n_cols * BM_TOKEN_BLOCK, col = (int64_t)i % n_cols * width;
+            int64_t t_end = t + BM_TOKEN_BLOCK < n_tokens ? t + BM_TOKEN_BLOCK : n_tokens;
+            gate_up_item(w, l, col, col + width < n_ff ? width : n_ff - col, t, t_end);
+        }
+    bm_worker_barrier(w->worker);
+}
+
+void bm_ffn_forward(const bm_walk *w, int layer)
+{
+    const bm_layer_weights *l = &w->model->w.layers[layer];
+
+    gate_up_phase(w, l);
+    bm_linear_phase(w, &l->down, &w->step->ffn);
+}

@@ -1,0 +1,170 @@
+/* model.c - opening, planning and describing a model. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "model/walk.h"
+
+/* ---- info ---- */
+
+static void copy_str(char *out, size_t room, const bm_gguf *gguf, const char *key)
+{
+    bm_str s;
+    bm_buf clean = { 0 };
+    size_t n;
+
+    if (!bm_gguf_get_str(gguf, key, &s))
+        return;
+    bm_utf8_sanitize(&clean, s.data, s.len < 4 * room ? s.len : 4 * room);
+    n = clean.failed ? 0 : clean.len < room - 1 ? clean.len : room - 1;
+    n -= bm_utf8_partial_tail(clean.data ? clean.data : "", n);
+    memcpy(out, clean.data ? clean.data : "", n);
+    out[n] = '\0';
+    bm_buf_done(&clean);
+}
+
+/* The type that most bytes of the file's tensors have. */
+static void find_quantization(char *out, size_t room, const bm_gguf *gguf)
+{
+    uint64_t bytes[BM_QTYPE_END] = { 0 };
+    int best = 0;
+
+    for (size_t i = 0; i < bm_gguf_n_tensors(gguf); i++) {
+        const bm_gguf_tensor *t = bm_gguf_tensor_at(gguf, i);
+        if ((unsigned)t->type < BM_QTYPE_END && t->n_dims > 1)
+            bytes[t->type] += t->len_bytes;
+    }
+    for (int i = 1; i < BM_QTYPE_END; i++)
+        best = bytes[i] > bytes[best] ? i : best;
+    snprintf(out, room, "%s", bm_qtype_name((uint32_t)best));
+}
+
+static void fill_info(bm_model_info *info, const bm_model *m, const bm_gguf *gguf)
+{
+    const bm_hparams *h = &m->h;
+
+    memset(info, 0, sizeof *info);
+    snprintf(info->arch, sizeof info->arch, "%s", h->row->name);
+    copy_str(info->name, sizeof info->name, gguf, "general.name");
+    copy_str(info->size_label, sizeof info->size_label, gguf, "general.size_label");
+    copy_str(info->license, sizeof info->license, gguf, "general.license");
+    find_quantization(info->quantization, sizeof info->quantization, gguf);
+    info->n_layers = h->n_layers, info->d_model = h->d_model, info->d_ff = h->d_ff;
+    info->n_heads = h->n_heads, info->n_kv_heads = h->n_kv_heads, info->head_dim = h->head_k;
+    info->n_vocab = h->n_vocab, info->n_ctx_train = h->n_ctx;
+    info->n_params = m->w.n_params;
+    info->file_bytes = bm_gguf_file_bytes(gguf);
+    info->packed_bytes = m->w.packed_bytes;
+    info->n_groups = h->n_groups;
+    for (int g = 0; g < h->n_groups; g++)
+        info->groups[g] = (bm_kv_group){ .n_layers = h->group_layers[g], .window = h->group_window[g],
+                                         .page_bytes = (size_t)h->group_layers[g] * m->kv_layer_bytes };
+    info->is_causal = true;
+}
+
+/* ---- which activations the matrices want ---- */
+
+static void add_need(struct bm_act_need *need, bool f32, const bm_gguf *gguf, const char *format, int layer)
+{
+    char name[96];
+    const bm_gguf_tensor *t;
+
+    snprintf(name, sizeof name, format, layer);
+    if (!(t = bm_gguf_find_tensor(gguf, name)))
+        return;
+    if (f32 || !bm_qtype_traits(t->type)->quantized)
+        need->f32 = true;
+    else
+        need->q = true;
+}
+
+static void find_needs(bm_model *m, const bm_gguf *gguf)
+{
+    static const char *const in[] = { "blk.%d.attn_q.weight", "blk.%d.attn_k.weight", "blk.%d.attn_v.weight",
+                                      "blk.%d.ffn_gate.weight", "blk.%d.ffn_up.weight" };
+    bool tied = !bm_gguf_find_tensor(gguf, "output.weight");
+
+    for (int i = 0; i < m->h.n_layers; i++) {
+        for (size_t j = 0; j < sizeof in / sizeof *in; j++)
+            add_need(&m->need_in, m->f32, gguf, in[j], i);
+        add_need(&m->need_attn, m->f32, gguf, "blk.%d.attn_output.weight", i);
+        add_need(&m->need_ffn, m->f32, gguf, "blk.%d.ffn_down.weight", i);
+    }
+    add_need(&m->need_head, m->f32, gguf, tied ? "token_embd.weight" : "output.weight", 0);
+}
+
+/* ---- opening ---- */
+
+/* Everything but the weights: keys, shapes, bytes. */
+static int prepare(bm_model *m, const bm_gguf *gguf, const bm_model_options *options, bm_error *err)
+{
+    int rc;
+
+    m->f32 = options->f32;
+    m->kv_type = options->f32 ? BM_KV_F32 : options->kv_type;
+    if ((unsigned)m->kv_type >= BM_KV_TYPE_COUNT)
+        return bm_fail(err, BM_INVALID, "KV type %d is not known", (int)m->kv_type);
+    if (!(m->kernels = bm_kernels_get(options->isa)))
+        return bm_fail(err, BM_UNSUPPORTED, "instruction set %s is not built in", bm_isa_name(options->isa));
+    if ((rc = bm_hparams_read(&m->h, gguf, err)) < 0 || (rc = bm_weights_bind(&m->w, &m->h, gguf, m->f32, err)) < 0)
+        return rc;
+    m->kv_head_bytes = bm_kv_page_bytes(m->kv_type, 1, m->h.head_k, m->h.head_v);
+    m->kv_layer_bytes = bm_kv_page_bytes(m->kv_type, m->h.n_kv_heads, m->h.head_k, m->h.head_v);
+    m->kv_v_offset = (size_t)BM_PAGE_TOKENS * (size_t)m->h.head_k * (m->kv_type == BM_KV_F32 ? 4 : 2);
+    find_needs(m, gguf);
+    fill_info(&m->info, m, gguf);
+    return 0;
+}
+
+int bm_model_open(bm_model **out, const bm_gguf *gguf, const bm_model_options *options, bm_team *team, bm_error *err)
+{
+    int rc;
+    bm_model *m = bm_zalloc(sizeof *m);
+
+    *out = NULL;
+    if (!m)
+        return bm_fail(err, BM_NOMEM, "%s: no memory for the model's header", bm_gguf_path(gguf));
+    if ((rc = prepare(m, gguf, options, err)) < 0 || (rc = bm_weights_load(&m->w, gguf, options, team, err)) < 0)
+        goto out;
+    *out = m, m = NULL;
+out:
+    bm_model_close(m);
+    return rc;
+}
+
+int bm_model_plan(bm_model_info *out, const bm_gguf *gguf, const bm_model_options *options, bm_error *err)
+{
+    int rc;
+    bm_model *m = bm_zalloc(sizeof *m);
+
+    memset(out, 0, sizeof *out);
+    if (!m)
+        return bm_fail(err, BM_NOMEM, "%s: no memory for the model's header", bm_gguf_path(gguf));
+    if ((rc = prepare(m, gguf, options, err)) == 0)
+        *out = m->info;
+    bm_model_close(m);
+    return rc;
+}
+
+void bm_model_close(bm_model *m)
+{
+    if (!m)
+        return;
+    bm_weights_done(&m->w);
+    bm_free(m);
+}
+
+const bm_model_info *bm_model_get_info(const bm_model *m)
+{
+    return &m->info;
+}
+
+const char *const *bm_model_archs(void)
+{
+    static const char *names[32];        /* filled with the same pointers by whoever comes: no lock needed */
+
+    for (int i = 0; bm_arch_table[i].name && i < 31; i++)
+        names[i] = bm_arch_table[i].name;
+    return names;
+}

@@ -1,0 +1,223 @@
+/* step.c - the work memory of a step, laid out once; the checks of a batch. One function lays out, with or without memory,
+ * so that bm_step_bytes and bm_step_new cannot disagree. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model/walk.h"
+
+/* Partials of small steps get at most so many bytes; a small batch that needs more is run as a large one. */
+enum { PARTIAL_BYTES = 16 << 20 };
+
+/* Hands out 64-byte aligned pieces; counts only while base is NULL. */
+typedef struct cursor { unsigned char *base; size_t at; } cursor;
+
+static void *take(cursor *c, int64_t n, size_t size)
+{
+    void *p = c->base ? c->base + c->at : NULL;
+
+    c->at += ((size_t)n * size + 63) / 64 * 64;
+    return p;
+}
+
+static void take_site(cursor *c, bm_site *site, int64_t n_tokens, int64_t n_cols, struct bm_act_need need)
+{
+    bool placed = c->base != NULL;
+    void *memory = need.q ? take(c, (int64_t)bm_acts_bytes(n_tokens, n_cols), 1) : NULL;
+
+    site->need = need;
+    site->f32 = need.f32 ? take(c, n_tokens * n_cols, sizeof(float)) : NULL;
+    if (placed && need.q)
+        bm_acts_place(&site->acts, memory, n_tokens, n_cols);
+    site->acts.n_tokens = n_tokens;
+    site->acts.n_cols = n_cols;
+    site->acts.f32 = site->f32;
+    site->acts.f32_stride = n_cols;
+}
+
+static void take_scratch(cursor *c, bm_scratch *own, const bm_model *m)
+{
+    const bm_hparams *h = &m->h;
+    int64_t o = (int64_t)h->n_heads * h->head_v;
+
+    own->row = take(c, h->d_model > o ? h->d_model : o, sizeof(float));
+    own->kv = take(c, BM_TOKEN_BLOCK * bm_attention_kv_unit(h), sizeof(float));
+    own->gate = take(c, BM_TOKEN_BLOCK * BM_FFN_COLS, sizeof(float));
+    own->up = take(c, BM_TOKEN_BLOCK * BM_FFN_COLS, sizeof(float));
+    own->pages = take(c, h->n_ctx / BM_PAGE_TOKENS + 1, sizeof(void *));
+    own->acc = take(c, BM_ATTN_ROWS * (int64_t)h->head_v, sizeof(float));
+    own->sum_acc = take(c, BM_ATTN_ROWS * (int64_t)h->head_v, sizeof(float));
+    own->x = take(c, BM_SMALL_TOKENS * (int64_t)h->d_model, sizeof(float));
+    take_site(c, &own->in, BM_SMALL_TOKENS, h->d_model, m->need_in);
+    take_site(c, &own->attn, BM_SMALL_TOKENS, o, m->need_attn);
+}
+
+static void take_partials(cursor *c, bm_step *s, const bm_hparams *h)
+{
+    int64_t rows = BM_SMALL_TOKENS * (int64_t)h->n_heads, spans = (h->n_ctx + BM_ATTN_SPAN - 1) / BM_ATTN_SPAN;
+    int64_t fit = PARTIAL_BYTES / (rows * (h->head_v + 2) * (int64_t)sizeof(float));
+
+    s->max_spans = (int)(spans < fit ? spans : fit > 1 ? fit : 1);
+    s->part_m = take(c, rows * s->max_spans, sizeof(float));
+    s->part_l = take(c, rows * s->max_spans, sizeof(float));
+    s->part_acc = take(c, rows * s->max_spans * h->head_v, sizeof(float));
+}
+
+static void lay_out(cursor *c, bm_step *s, const bm_model *m, int n_threads)
+{
+    const bm_hparams *h = &m->h;
+    int64_t t = s->max_tokens, o = (int64_t)h->n_heads * h->head_v;
+    bm_scratch unplaced;
+
+    s->scratch = take(c, n_threads, sizeof *s->scratch);
+    s->x = take(c, t * h->d_model, sizeof(float));
+    s->y = take(c, t * h->d_model, sizeof(float));
+    s->q = take(c, t * h->n_heads * h->head_k, sizeof(float));
+    s->attn_out = take(c, t * o, sizeof(float));
+    for (int i = 0; i < h->n_ropes; i++)
+        s->cos_sin[i] = take(c, t * h->ropes[i].n_rot, sizeof(float));
+    s->position = take(c, t, sizeof(int32_t));
+    s->token = take(c, t, sizeof(int32_t));
+    s->run = take(c, t, sizeof(int32_t));
+    s->blocks = take(c, t, sizeof *s->blocks);
+    take_site(c, &s->in, t, h->d_model, m->need_in);
+    take_site(c, &s->attn, t, o, m->need_attn);
+    take_site(c, &s->ffn, t, h->d_ff, m->need_ffn);
+    take_site(c, &s->head, BM_LOGIT_ROWS, h->d_model, m->need_head);
+    take_partials(c, s, h);
+    for (int i = 0; i < n_threads; i++)
+        take_scratch(c, c->base ? &s->scratch[i] : &unplaced, m);
+}
+
+size_t bm_step_bytes(const bm_model *model, int max_tokens, int n_threads)
+{
+    bm_step s = { .max_tokens = max_tokens };
+    cursor c = { 0 };
+
+    lay_out(&c, &s, model, n_threads);
+    return sizeof s + c.at;
+}
+
+int bm_step_new(bm_step **out, const bm_model *model, int max_tokens, int n_threads, bm_error *err)
+{
+    bm_step *s;
+    cursor c = { 0 };
+    size_t len_bytes;
+
+    *out = NULL;
+    if (max_tokens < 1 || max_tokens > (1 << 20) || n_threads < 1 || n_threads > 4096)
+        return bm_fail(err, BM_INVALID, "a step of %d tokens on %d threads is not possible", max_tokens, n_threads);
+    len_bytes = bm_step_bytes(model, max_tokens, n_threads) - sizeof *s;
+    if (!(s = bm_zalloc(sizeof *s)) || !(c.base = bm_alloc_aligned(len_bytes, 64))) {
+        bm_free(s);
+        return bm_fail(err, BM_NOMEM, "no memory for %zu bytes of work space (%d tokens, %d threads)", len_bytes, max_tokens,
+                       n_threads);
+    }
+    memset(c.base, 0, len_bytes);
+    *s = (bm_step){ .model = model, .memory = c.base, .len_bytes = len_bytes, .max_tokens = max_tokens,
+                    .n_threads = n_threads };
+    lay_out(&c, s, model, n_threads);
+    *out = s;
+    return 0;
+}
+
+void bm_step_free(bm_step *s)
+{
+    if (!s)
+        return;
+    bm_free(s->memory);
+    bm_free(s);
+}
+
+const float *bm_step_hidden(const bm_step *s, int row)
+{
+    return row >= 0 && row < s->n_tokens ? s->x + (int64_t)row * s->model->h.d_model : NULL;
+}
+
+/* ---- a batch ---- */
+
+static int check_pages(const bm_model *m, const bm_run *run, int index, bm_error *err)
+{
+    for (int g = 0; g < m->h.n_groups; g++) {
+        int32_t window = m->h.group_window[g], last = run->start + run->n_tokens - 1;
+        int32_t first = window > 0 && run->start >= window ? run->start - window + 1 : 0;
+
+        for (int32_t page = first / BM_PAGE_TOKENS; page <= last / BM_PAGE_TOKENS; page++)
+            if (!run->kv->pages[g] || !run->kv->pages[g][page])
+                return bm_fail(err, BM_INVALID, "run %d: page %d of group %d is missing", index, page, g);
+    }
+    return 0;
+}
+
+static int check_run(const bm_model *m, const bm_run *run, int index, bm_error *err)
+{
+    if (run->n_tokens < 1 || run->start < 0 || run->start > m->h.n_ctx - run->n_tokens)
+        return bm_fail(err, BM_INVALID, "run %d: %d tokens from position %d do not fit the model's context of %d", index,
+                       run->n_tokens, run->start, m->h.n_ctx);
+    for (int i = 0; i < run->n_tokens; i++)
+        if (run->tokens[i] < 0 || run->tokens[i] >= m->h.n_vocab)
+            return bm_fail(err, BM_INVALID, "run %d: token %d at position %d, expected 0 to %d", index, run->tokens[i],
+                           run->start + i, m->h.n_vocab - 1);
+    return check_pages(m, run, index, err);
+}
+
+static void add_run(bm_step *s, const bm_run *run, int index)
+{
+    int first = s->n_tokens, size = bm_attention_block(&s->model->h);
+
+    for (int i = 0; i < run->n_tokens; i++, s->n_tokens++) {
+        s->token[s->n_tokens] = run->tokens[i];
+        s->position[s->n_tokens] = run->start + i;
+        s->run[s->n_tokens] = index;
+    }
+    for (int i = 0; i < run->n_tokens; i += size)
+        s->blocks[s->n_blocks++] = (bm_block){ .run = index, .first = first + i,
+                                               .n = run->n_tokens - i < size ? run->n_tokens - i : size };
+}
+
+/* Few tokens, and room for the partials of the longest. */
+static bool is_small(const bm_step *s)
+{
+    if (s->n_tokens > BM_SMALL_TOKENS)
+        return false;
+    for (int t = 0; t < s->n_tokens; t++)
+        if (s->position[t] / BM_ATTN_SPAN >= s->max_spans)
+            return false;
+    return true;
+}
+
+int bm_model_forward(const bm_model *model, bm_step *s, bm_team *team, const bm_run *runs, int n_runs, bm_error *err)
+{
+    int rc;
+    int64_t n_tokens = 0;
+
+    if (s->model != model || bm_team_size(team) > s->n_threads || n_runs < 1)
+        return bm_fail(err, BM_INVALID, "the step was made for another model or a smaller team, or has no runs");
+    for (int i = 0; i < n_runs; i++) {
+        if ((rc = check_run(model, &runs[i], i, err)) < 0)
+            return rc;
+        if ((n_tokens += runs[i].n_tokens) > s->max_tokens)
+            return bm_fail(err, BM_INVALID, "a batch of more than the step's %d tokens", s->max_tokens);
+    }
+    s->n_tokens = s->n_blocks = 0;
+    s->runs = runs;
+    for (int i = 0; i < n_runs; i++)
+        add_run(s, &runs[i], i);
+    s->small = is_small(s);
+    bm_walk_run(s, team);
+    s->runs = NULL;
+    return 0;
+}
+
+int bm_model_logits(const bm_model *model, bm_step *s, bm_team *team, const int32_t *rows, int n_rows, float *logits,
+                    bm_error *err)
+{
+    if (s->model != model || n_rows < 0 || n_rows > BM_LOGIT_ROWS)
+        return bm_fail(err, BM_INVALID, "%d rows of logits, expected at most %d", n_rows, BM_LOGIT_ROWS);
+    for (int i = 0; i < n_rows; i++)
+        if (rows[i] < 0 || rows[i] >= s->n_tokens)
+            return bm_fail(err, BM_INVALID, "row %d of the step's %d", rows[i], s->n_tokens);
+    if (n_rows > 0)
+        bm_walk_logits(s, team, rows, n_rows, logits);
+    return 0;
+}

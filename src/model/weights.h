@@ -1,0 +1,49 @@
+/* weights.h - from the tensors of a GGUF to packed weights in one block of memory.
+ *
+ * bm_weights_bind walks what the architecture needs, checks each tensor's presence and shape, and writes a list of bindings:
+ * which tensor goes where in the block, how, and which pointer shall point to it. That list is the plan; bm_weights_load
+ * carries it out. Private to src/model. */
+#pragma once
+#include "compute/pack.h"
+#include "compute/team.h"
+#include "model/arch.h"
+
+typedef struct bm_linear {       /* y = W x + bias */
+    bm_packed w;
+    const float *bias;           /* [N] or NULL */
+} bm_linear;
+
+typedef struct bm_norm { const float *weight, *bias; } bm_norm;     /* weight NULL: the model has no such norm */
+
+typedef struct bm_layer_weights {
+    bm_norm attn_norm, attn_post_norm, q_norm, k_norm;
+    bm_linear q, k, v, o;
+    bm_norm ffn_norm, ffn_post_norm;
+    bm_linear gate, up, down;
+} bm_layer_weights;
+
+typedef struct bm_binding {
+    const bm_gguf_tensor *tensor;
+    bm_packed *matrix;           /* a matrix to fill in, or */
+    const float **vector;        /* a vector to point to */
+    bm_qtype type;               /* as packed */
+    size_t offset, len_bytes;    /* in the block */
+    int head_rows, n_rot;        /* rows are reordered inside each head of head_rows; 0: as in the file */
+} bm_binding;
+
+typedef struct bm_weights {
+    bm_packed embd, head;        /* head is embd when the file has no output.weight */
+    bm_norm out_norm;
+    bm_layer_weights *layers;    /* [n_layers] */
+    bm_binding *bindings;        /* needed until loaded */
+    size_t n_bindings, cap_bindings;
+    unsigned char *block;        /* packed_bytes, 64-byte aligned; NULL before load */
+    size_t packed_bytes;
+    uint64_t n_params;
+} bm_weights;
+
+/* f32: every matrix is packed as F32. *w is zero or from a failed bind; done() in either case. */
+int  bm_weights_bind(bm_weights *w, const bm_hparams *h, const bm_gguf *gguf, bool f32, bm_error *err);
+/* The team packs. The GGUF is not needed afterwards. */
+int  bm_weights_load(bm_weights *w, const bm_gguf *gguf, const bm_model_options *options, bm_team *team, bm_error *err);
+void bm_weights_done(bm_weights *w);
