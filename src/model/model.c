@@ -1,4 +1,5 @@
 /* model.c - opening, planning and describing a model. */
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -160,11 +161,17 @@ const bm_model_info *bm_model_get_info(const bm_model *m)
     return &m->info;
 }
 
+static const char *arch_names[64];
+static pthread_once_t arch_names_once = PTHREAD_ONCE_INIT;
+
+static void fill_arch_names(void)
+{
+    for (size_t i = 0; bm_arch_table[i].name && i + 1 < sizeof arch_names / sizeof *arch_names; i++)
+        arch_names[i] = bm_arch_table[i].name;
+}
+
 const char *const *bm_model_archs(void)
 {
-    static const char *names[32];        /* filled with the same pointers by whoever comes: no lock needed */
-
-    for (int i = 0; bm_arch_table[i].name && i < 31; i++)
-        names[i] = bm_arch_table[i].name;
-    return names;
+    pthread_once(&arch_names_once, fill_arch_names);
+    return arch_names;
 }

@@ -27,7 +27,10 @@ void bm_site_put_cols(const bm_kernels *k, bm_site *site, int64_t t, int64_t col
     part.n_cols = n;
     part.q += col;
     part.scale += col / BM_ACT_BLOCK;
+    part.scaled_sum += col / BM_ACT_BLOCK;
+    part.offset32 += col / BM_ACT_BLOCK;
     part.sum16 += col / 16;
+    part.offset16 += col / 16;
     k->quantize_row(&part, t, x);
 }
 
@@ -217,14 +220,17 @@ typedef struct head_job {
     float *logits;
 } head_job;
 
-static void finish_logits(const bm_hparams *h, float *x, int64_t n)
+static void finish_logits(const bm_model *m, float *x, int64_t n)
 {
-    if (h->logit_scale != 1)
+    float cap = m->h.final_softcap;
+
+    if (m->h.logit_scale != 1)
+        m->kernels->scale(x, m->h.logit_scale, n);
+    if (cap > 0 && !m->f32)
+        m->kernels->softcap(x, cap, n);
+    if (cap > 0 && m->f32)
         for (int64_t i = 0; i < n; i++)
-            x[i] *= h->logit_scale;
-    if (h->final_softcap > 0)
-        for (int64_t i = 0; i < n; i++)
-            x[i] = h->final_softcap * tanhf(x[i] / h->final_softcap);
+            x[i] = cap * tanhf(x[i] / cap);
 }
 
 static void head_worker(bm_worker *worker, void *arg)
@@ -245,7 +251,7 @@ static void head_worker(bm_worker *worker, void *arg)
         int64_t row = tile * BM_TILE_ROWS, row_end = tile_end * BM_TILE_ROWS < v ? tile_end * BM_TILE_ROWS : v;
         m->kernels->matmul(head, tile, tile_end, &s->head.acts, 0, job->n_rows, job->logits, v);
         for (int i = 0; i < job->n_rows; i++)
-            finish_logits(&m->h, job->logits + i * v + row, row_end - row);
+            finish_logits(m, job->logits + i * v + row, row_end - row);
     }
 }
 

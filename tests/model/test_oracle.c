@@ -1,0 +1,138 @@
+/* test_oracle.c - each architecture row against transformers on tiny random models (tests/oracle/models/make.py).
+ * Measure: the largest |difference| of logits over the largest |logit| of the sample. The f32 path must stay within 1e-4 (fp32
+ * sums in another order; measured 1e-6 to 2e-6); the fast path (int8 activations, f16 KV) is judged by the mean
+ * Kullback-Leibler divergence from transformers' distribution. */
+#include "model_kit.h"
+
+typedef struct vectors {
+    int32_t n_tokens, n_vocab, n_rows;
+    int32_t *ids, *rows;
+    float *logits;
+} vectors;
+
+static void read_vectors(vectors *v, const char *name)
+{
+    char path[256], magic[8];
+    FILE *f;
+
+    snprintf(path, sizeof path, KIT_DIR "%s.vec", name);
+    assert_non_null(f = fopen(path, "rb"));
+    assert_int_equal(fread(magic, 1, 8, f), 8);
+    assert_memory_equal(magic, "BMVEC1\0\0", 8);
+    assert_int_equal(fread(v, sizeof(int32_t), 3, f), 3);
+    v->ids = malloc((size_t)v->n_tokens * 4);
+    v->rows = malloc((size_t)v->n_rows * 4);
+    v->logits = malloc((size_t)v->n_rows * (size_t)v->n_vocab * 4);
+    assert_int_equal(fread(v->ids, 4, (size_t)v->n_tokens, f), v->n_tokens);
+    assert_int_equal(fread(v->rows, 4, (size_t)v->n_rows, f), v->n_rows);
+    assert_int_equal(fread(v->logits, 4, (size_t)v->n_rows * (size_t)v->n_vocab, f), v->n_rows * v->n_vocab);
+    fclose(f);
+}
+
+static void free_vectors(vectors *v)
+{
+    free(v->ids);
+    free(v->rows);
+    free(v->logits);
+}
+
+/* Logits of the sampled rows, all tokens in one step. */
+static float *run_sample(const char *name, const vectors *v, bool f32)
+{
+    kit k;
+    kit_seq s;
+    bm_error err = { 0 };
+    float *out = malloc((size_t)v->n_rows * (size_t)v->n_vocab * sizeof *out);
+
+    kit_open(&k, name, f32, 2, v->n_tokens);
+    assert_int_equal(bm_model_get_info(k.model)->n_vocab, v->n_vocab);
+    kit_seq_new(&s, k.model, v->n_tokens, 1);
+    bm_run run = { .tokens = v->ids, .n_tokens = v->n_tokens, .kv = &s.kv };
+    kit_check(bm_model_forward(k.model, k.step, k.team, &run, 1, &err), &err);
+    kit_check(bm_model_logits(k.model, k.step, k.team, v->rows, v->n_rows, out, &err), &err);
+    kit_seq_free(&s);
+    kit_close(&k);
+    return out;
+}
+
+static double relative_difference(const float *a, const float *b, int64_t n)
+{
+    double most = 0, largest = 0;
+
+    for (int64_t i = 0; i < n; i++) {
+        most = fmax(most, fabs((double)a[i] - b[i]));
+        largest = fmax(largest, fabs((double)b[i]));
+        if (!isfinite(a[i]))
+            return INFINITY;
+    }
+    return most / largest;
+}
+
+static double log_sum(const float *x, int n)
+{
+    double most = -INFINITY, sum = 0;
+
+    for (int i = 0; i < n; i++)
+        most = fmax(most, (double)x[i]);
+    for (int i = 0; i < n; i++)
+        sum += exp(x[i] - most);
+    return most + log(sum);
+}
+
+static double mean_kl(const float *a, const float *b, const vectors *v)
+{
+    double sum = 0;
+
+    for (int r = 0; r < v->n_rows; r++, a += v->n_vocab, b += v->n_vocab) {
+        double la = log_sum(a, v->n_vocab), lb = log_sum(b, v->n_vocab);
+        for (int i = 0; i < v->n_vocab; i++)
+            sum += exp(b[i] - lb) * ((b[i] - lb) - (a[i] - la));
+    }
+    return sum / v->n_rows;
+}
+
+static void check(const char *name)
+{
+    vectors v;
+
+    read_vectors(&v, name);
+    float *exact = run_sample(name, &v, true), *fast = run_sample(name, &v, false);
+    double difference = relative_difference(exact, v.logits, (int64_t)v.n_rows * v.n_vocab), kl = mean_kl(fast, v.logits, &v);
+    print_message("%-13s f32: %.2e of the largest logit; fast: mean KL %.2e\n", name, difference, kl);
+    if (!(difference <= 1e-4))
+        fail_msg("%s: f32 differs by %g of the largest logit, at most 1e-4", name, difference);
+    if (!(kl <= 2e-3))
+        fail_msg("%s: the fast path's mean KL is %g, at most 2e-3", name, kl);
+    free(exact);
+    free(fast);
+    free_vectors(&v);
+}
+
+static void llama_equals_transformers_over_several_spans(void **state) { (void)state; check("llama"); }
+static void llama_with_biases_and_linear_scaling_equals_transformers(void **state) { (void)state; check("llama-linear"); }
+static void llama_with_yarn_equals_transformers(void **state) { (void)state; check("llama-yarn"); }
+static void llama_with_llama3_scaling_equals_transformers(void **state) { (void)state; check("llama-llama3"); }
+static void mistral_with_a_sliding_window_equals_transformers(void **state) { (void)state; check("mistral"); }
+static void mistral3_with_attention_temperature_equals_transformers(void **state) { (void)state; check("mistral3"); }
+static void qwen2_with_biases_equals_transformers(void **state) { (void)state; check("qwen2"); }
+static void qwen3_with_wide_heads_and_head_norms_equals_transformers(void **state) { (void)state; check("qwen3"); }
+static void gemma2_with_soft_caps_equals_transformers(void **state) { (void)state; check("gemma2"); }
+static void gemma3_with_local_and_global_rope_equals_transformers(void **state) { (void)state; check("gemma3"); }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(llama_equals_transformers_over_several_spans),
+        cmocka_unit_test(llama_with_biases_and_linear_scaling_equals_transformers),
+        cmocka_unit_test(llama_with_yarn_equals_transformers),
+        cmocka_unit_test(llama_with_llama3_scaling_equals_transformers),
+        cmocka_unit_test(mistral_with_a_sliding_window_equals_transformers),
+        cmocka_unit_test(mistral3_with_attention_temperature_equals_transformers),
+        cmocka_unit_test(qwen2_with_biases_equals_transformers),
+        cmocka_unit_test(qwen3_with_wide_heads_and_head_norms_equals_transformers),
+        cmocka_unit_test(gemma2_with_soft_caps_equals_transformers),
+        cmocka_unit_test(gemma3_with_local_and_global_rope_equals_transformers),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
