@@ -166,7 +166,11 @@ static void print_types(const view *v)
 {
     char size[24];
 
-    printf("\ntensors: %zu with %.1f million values\n", bm_gguf_n_tensors(v->gguf), (double)v->n_values / 1e6);
+    printf("\ntensors: %zu with ", bm_gguf_n_tensors(v->gguf));
+    if (v->n_values < 1000000)
+        printf("%" PRIu64 " values\n", v->n_values);
+    else
+        printf("%.1f million values\n", (double)v->n_values / 1e6);
     for (uint32_t id = 0; id < BM_QTYPE_END; id++) {
         if (v->types[id].n == 0)
             continue;

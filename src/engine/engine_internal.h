@@ -1,0 +1,198 @@
+/* engine_internal.h - what the files of the engine share: engine.c (life, thread), load.c (models), gen.c (requests and their
+ * events), admit.c (the queue), scheduler.c (the step). Tests drive bm_engine_step themselves on a runner of their own.
+ *
+ * Threads. The engine thread alone touches: active gens, their sequences, pages and unpublished records. `engine->lock` guards
+ * the queue, the shares, the list of models and the counters. `gen->lock` guards what a reader waits for. Order: engine, gen. */
+#pragma once
+#include <pthread.h>
+#include <stdatomic.h>
+#include "base/mem.h"
+#include "compute/team.h"
+#include "engine/engine.h"
+#include "engine/kv.h"
+#include "engine/sampler.h"
+#include "engine/stream.h"
+
+/* What the scheduler needs of a model: the real one (load.c) or a test's. piece appends the bytes that a token adds. */
+typedef struct bm_runner {
+    void *impl;
+    int  (*forward)(void *impl, bm_team *team, const bm_run *runs, int n_runs, bm_error *err);
+    int  (*logits)(void *impl, bm_team *team, const int32_t *rows, int n_rows, float *logits, bm_error *err);
+    void (*piece)(void *impl, int32_t id, bm_buf *out);
+    bool (*is_eog)(void *impl, int32_t id);
+    void (*close)(void *impl);
+    size_t max_piece;            /* bytes of the longest piece */
+} bm_runner;
+
+enum { SAMPLING_WORKERS = 8 };   /* each holds 12 bytes per token of the vocabulary */
+
+struct bm_loaded {
+    bm_engine *engine;           /* a reference */
+    uint64_t id;                 /* ascending; models are stepped in this order, in turn */
+    struct bm_loaded *next;      /* engine lock */
+    atomic_int refs;
+    char name[128], arithmetic[256];
+    bm_model_info info;
+    bm_runner runner;
+    int32_t n_ctx;
+    bm_kv_pool pools[BM_MAX_KV_GROUPS];
+    uint64_t weight_bytes;
+    int n_queued, n_active;      /* requests, sequences; engine lock */
+    const bm_tokenizer *tokenizer;       /* borrowed from the runner; NULL in tests */
+    const bm_template *tmpl;
+    const char *template_source;
+    bm_error template_error;     /* why the file's template cannot be used; code 0: it can */
+    /* engine thread */
+    float *logits;               /* [logit_rows][V] */
+    bm_sampler samplers[SAMPLING_WORKERS];
+    int n_samplers;
+    bm_buf piece;
+    double prefill_ns_per_token; /* smoothed; 0: not known yet */
+};
+
+/* Requests of one tenant, or of one key of it: who was admitted longest ago comes next. */
+typedef struct bm_share {
+    uint64_t tenant, key;
+    bool is_key;
+    uint64_t served;             /* number of the last admission; 0: none */
+    int n_queued;
+} bm_share;
+
+typedef struct bm_record {       /* an event as the engine writes it; the reader makes the text */
+    int32_t token;               /* FINISH: number of the stop string or -1 */
+    uint16_t choice;
+    uint8_t kind, finish;
+} bm_record;
+
+typedef enum bm_seq_state { BM_SEQ_WAIT, BM_SEQ_PREFILL, BM_SEQ_DECODE, BM_SEQ_DONE } bm_seq_state;
+
+typedef struct bm_seq {
+    struct bm_gen *gen;
+    int choice;
+    bm_seq_state state;          /* WAIT: for choice 0 to compute the prompt */
+    int32_t pos;                 /* positions whose KV is computed */
+    int32_t n_generated, token;  /* token: the last sampled, its KV is not computed yet */
+    void **pages[BM_MAX_KV_GROUPS];
+    int32_t page_begin[BM_MAX_KV_GROUPS], page_end[BM_MAX_KV_GROUPS];    /* held: [begin, end) */
+    bm_seq_kv kv;
+    bm_counts counts;
+    bm_stream stream;            /* engine thread; used only with stop strings */
+    bm_stream reader;            /* the reader's twin */
+} bm_seq;
+
+typedef enum bm_gen_phase { BM_GEN_QUEUED, BM_GEN_ACTIVE, BM_GEN_DONE } bm_gen_phase;
+
+struct bm_gen {
+    /* fixed after submit */
+    bm_engine *engine;
+    bm_loaded *loaded;
+    bm_arena arena;
+    bm_gen_request request;      /* prompt, bias and stop are copies in the arena; max_tokens is cut to the context */
+    bm_stops stops;
+    int n_top;
+    int32_t pages_per_choice[BM_MAX_KV_GROUPS];
+    bool windowed[BM_MAX_KV_GROUPS];     /* pages_per_choice is bounded by the window */
+    int64_t submit_ns;
+    atomic_int refs;
+    atomic_bool canceled;
+    /* engine lock */
+    struct bm_gen *next;         /* in the queue */
+    uint64_t number;
+    int tenant_share, key_share;
+    bm_gen_phase phase;
+    int n_counted;               /* sequences that the model's gauge counts */
+    bm_finish leaving;           /* why it leaves the queue */
+    /* engine thread */
+    bm_seq *seqs;                /* [n_choices] */
+    int n_live;
+    int32_t held[BM_MAX_KV_GROUPS], reserved[BM_MAX_KV_GROUPS];
+    size_t n_written;
+    bool touched, ended;
+    int64_t admit_ns, first_ns;
+    bm_gen_usage usage;
+    bm_error error;
+    /* records: written by the engine thread, read below n_published */
+    bm_record *records;
+    float *logprobs;             /* [n_records]; NULL: not asked for */
+    struct bm_top *tops;         /* [n_records][n_top] */
+    size_t n_records;
+    atomic_size_t n_published;
+    /* lock */
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    bm_gen_usage public_usage;
+    pthread_mutex_t notify_lock; /* held while notify runs, so that close can wait for it */
+    bool closed;
+    /* the reader */
+    size_t n_read;
+    bm_buf piece, text;
+};
+
+typedef struct bm_want {         /* a row whose logits are needed */
+    int32_t row;
+    bm_seq *seq;
+    int32_t prompt_index;        /* >= 0: the log-probability of this prompt token; -1: sample */
+    /* result */
+    int32_t token;               /* -1: not a number */
+    float logprob;
+    struct bm_top top[BM_MAX_TOP];
+} bm_want;
+
+struct bm_engine {
+    atomic_int refs;             /* bm_engine_free's, and one per loaded model */
+    bm_engine_options options;
+    bool auto_budget;
+    const bm_kernels *kernels;
+    bm_isa isa;
+    bm_team *team;
+    bm_kv_budget budget;
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    pthread_t thread;
+    bool threaded, stop;
+    bm_loaded *models;
+    uint64_t n_models, n_submitted, n_admitted;
+    bm_gen *queue, **queue_end;
+    bm_share *shares;
+    int n_shares, cap_shares;
+    bm_engine_stats stats;
+    /* engine thread */
+    bm_gen **active;             /* [max_seqs], in the order of admission */
+    int n_active, n_seqs;
+    uint64_t new_tokens;         /* sampled, not yet in stats */
+    uint64_t last_model;         /* id of the one stepped last */
+    bm_run *runs;                /* [max_seqs] */
+    bm_seq **run_seqs;
+    bm_want *wants;              /* [logit_rows] */
+    int logit_rows;
+};
+
+/* threaded false: the test steps. */
+int  bm_engine_new_stepped(bm_engine **out, const bm_engine_options *options, bm_error *err);
+/* One turn: leave, admit, step one model. False when there was nothing to do. */
+bool bm_engine_step(bm_engine *engine);
+/* Give the engine a model that is already there. Takes the runner over, on failure too. */
+int  bm_engine_attach(bm_loaded **out, bm_engine *engine, const char *name, const bm_model_info *info, int32_t n_ctx,
+                      const bm_runner *runner, bm_error *err);
+void bm_engine_unref(bm_engine *engine);
+
+/* Why chats cannot be rendered though the file has a template; NULL when they can. */
+const bm_error *bm_loaded_template_error(const bm_loaded *loaded);
+
+/* Bytes of KV of one sequence of n_tokens, with steps of step_tokens. */
+uint64_t bm_kv_seq_bytes(const bm_model_info *info, int32_t n_tokens, int step_tokens);
+int32_t bm_kv_seq_pages(const bm_kv_group *group, int32_t n_tokens, int step_tokens, bool *windowed);
+
+/* admit.c, with the engine lock held. */
+int  bm_queue_add(bm_engine *engine, bm_gen *gen, bm_error *err);
+void bm_queue_remove(bm_engine *engine, bm_gen *gen);
+/* The one to admit next; NULL: the queue is empty. */
+bm_gen *bm_queue_pick(bm_engine *engine);
+void bm_queue_admitted(bm_engine *engine, bm_gen *gen);
+/* Pages that a gen needs with n_live choices left. */
+int32_t bm_gen_need(const bm_gen *gen, int group, int n_live);
+
+/* gen.c, engine thread. */
+bm_record *bm_gen_push(bm_gen *gen, bm_event_kind kind, int choice);
+void bm_gen_publish(bm_gen *gen);            /* makes pushed records visible, wakes the reader, notifies */
+void bm_gen_unref(bm_gen *gen);
