@@ -3,7 +3,8 @@
 Hugging Face tokenizers see them. That library decides which Unicode version a tokenizer means, so it is asked for every
 code point; nothing is derived from a Unicode file of another version.
 
-needs: Python 3.10+, tokenizers 0.23 (Unicode 16.0)         usage: gen_unicode.py > src/text/unicode_table.c"""
+needs: Python 3.10+, tokenizers 0.23 (Unicode 16.0)         usage: gen_unicode.py [FILE]"""
+import pathlib
 import sys
 import tokenizers
 from tokenizers import Regex, pre_tokenizers
@@ -46,7 +47,8 @@ def main():
     second = [v for key in blocks for v in key]
     letters = sum(1 for f in flags if f & 7)
     assert letters == 141028, f"{letters} letters: not Unicode 16.0 (tokenizers {tokenizers.__version__})"
-    print(f"""/* unicode_table.c - written by tools/gen_unicode.py; do not edit. Character classes of Unicode 16.0 as the regular
+    out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent / "src/text/unicode_table.c"
+    out.write_text(f"""/* unicode_table.c - written by tools/gen_unicode.py; do not edit. Character classes of Unicode 16.0 as the regular
  * expressions of Hugging Face tokenizers {tokenizers.__version__} see them: {letters} letters. Two stages: block of {block}, class in it. */
 #include "text/unicode.h"
 
@@ -60,8 +62,9 @@ const uint16_t bm_unicode_first[{len(first)}] = {{
 
 const uint8_t bm_unicode_second[{len(second)}] = {{
 {rows(second, 32)}
-}};""")
-    print(f"{len(palette)} classes, {len(blocks)} blocks, {len(second) + 2 * len(first)} bytes", file=sys.stderr)
+}};
+""")
+    print(f"{len(palette)} classes, {len(blocks)} blocks, {len(second) + 2 * len(first)} bytes")
 
 
 main()

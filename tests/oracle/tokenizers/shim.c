@@ -44,3 +44,48 @@ long shim_split(const char *name, const char *s, size_t len, uint64_t *at)
     ends e = { at, 0, 0 };
     return row != NULL && bm_pretok_split(row, s, len, note, &e) == 0 ? e.n : -1;
 }
+
+void *shim_open(const char *path, char *message)
+{
+    bm_gguf *gguf = NULL;
+    bm_tokenizer *tok = NULL;
+    bm_error err = { 0 };
+
+    if (bm_gguf_open(&gguf, path, &err) < 0 || bm_tokenizer_from_gguf(&tok, gguf, &err) < 0)
+        strcpy(message, err.msg);
+    bm_gguf_close(gguf);
+    return tok;
+}
+
+void shim_close(void *tok)
+{
+    bm_tokenizer_free(tok);
+}
+
+long shim_encode(void *tok, const char *s, size_t len, int special, int parse, int32_t **ids)
+{
+    bm_encode_options o = { .add_special = special, .parse_special = parse };
+    bm_tokens out = { 0 };
+
+    if (bm_tokenizer_encode(tok, s, len, &o, &out, NULL) < 0)
+        return -1;
+    *ids = out.ids;
+    return (long)out.n;
+}
+
+long shim_decode(void *tok, const int32_t *ids, size_t n, int special, char **text)
+{
+    bm_buf out = { 0 };
+    size_t len;
+
+    if (bm_tokenizer_decode(tok, ids, n, special, &out, NULL) < 0)
+        return -1;
+    len = out.len;
+    *text = bm_buf_take(&out);
+    return (long)len;
+}
+
+void shim_free(void *p)
+{
+    bm_free(p);
+}
