@@ -1,0 +1,179 @@
+/* unpack_avx512.h - groups of 32 packed columns into zmm registers: codes as unsigned bytes, scales as floats of the 16 rows.
+ * `type` is a constant at every call, so that only its own path is left. The layout stands in pack_layout.h. */
+#pragma once
+#include <immintrin.h>
+#include "compute/pack_layout.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Scales of a group; what a form does not use stays unset. */
+typedef struct scales512 {
+    __m512 d, m;                 /* as in bm_group */
+    __m512 sub[2], min[2];       /* whole numbers */
+} scales512;
+
+INLINE int form_of(bm_qtype type)
+{
+    switch (type) {
+    case BM_Q4_1: case BM_Q5_1: case BM_Q4_K: case BM_Q5_K: return BM_FORM_DM;
+    case BM_Q3_K: case BM_Q6_K: return BM_FORM_SUB;
+    case BM_Q2_K: return BM_FORM_SUBMIN;
+    default: return BM_FORM_D;
+    }
+}
+
+INLINE int low_bits_of(bm_qtype type) { return type == BM_Q8_0 ? 8 : type == BM_Q2_K || type == BM_Q3_K ? 2 : 4; }
+INLINE int high_bits_of(bm_qtype type)
+{
+    return type == BM_Q6_K ? 2 : type == BM_Q5_0 || type == BM_Q5_1 || type == BM_Q5_K || type == BM_Q3_K;
+}
+INLINE bool is_table(bm_qtype type) { return type == BM_IQ4_NL || type == BM_IQ4_XS || type == BM_MXFP4; }
+
+/* level = code - zero for the codes that unpack_codes gives; 0 for the forms with a minimum. */
+INLINE int zero_of(bm_qtype type)
+{
+    switch (type) {
+    case BM_Q4_0: return 8;
+    case BM_Q5_0: return 16;
+    case BM_Q6_K: return 32;
+    case BM_Q3_K: return 4;
+    case BM_Q8_0: case BM_IQ4_NL: case BM_IQ4_XS: case BM_MXFP4: return 128;
+    default: return 0;
+    }
+}
+
+INLINE int group_bytes_of(bm_qtype type) { return 64 * (low_bits_of(type) + high_bits_of(type)); }
+INLINE int groups_per_block(bm_qtype type)
+{
+    return type == BM_Q2_K || type == BM_Q3_K || type == BM_Q4_K || type == BM_Q5_K || type == BM_Q6_K || type == BM_IQ4_XS ? 8 : 1;
+}
+INLINE int head_bytes_of(bm_qtype type)
+{
+    switch (type) {
+    case BM_Q4_1: case BM_Q5_1: return 64;
+    case BM_MXFP4: return 16;
+    case BM_Q2_K: return 320;
+    case BM_Q3_K: return 224;
+    case BM_Q4_K: case BM_Q5_K: return 256;
+    case BM_Q6_K: return 288;
+    case BM_IQ4_XS: return 128;
+    default: return 32;
+    }
+}
+
+INLINE __m512i load512(const unsigned char *p) { return _mm512_load_si512((const void *)p); }
+INLINE __m512i shift_left(__m512i x, int by) { return by >= 0 ? _mm512_slli_epi16(x, by) : _mm512_srli_epi16(x, -by); }
+
+/* Codes of the 8 k-groups, natural range; tables and Q8_0: level + 128. q is 64-byte aligned. */
+INLINE void unpack_codes(bm_qtype type, const unsigned char *q, __m512i w[8])
+{
+    const __m512i low4 = _mm512_set1_epi8(15), low2 = _mm512_set1_epi8(3);
+    int low = low_bits_of(type), high = high_bits_of(type);
+
+    if (low == 8) {
+        for (int j = 0; j < 8; j++)
+            w[j] = _mm512_xor_si512(load512(q + 64 * j), _mm512_set1_epi8((char)0x80));
+        return;
+    }
+    if (low == 4)
+        for (int v = 0; v < 4; v++) {
+            __m512i z = load512(q + 64 * v);
+            w[v] = _mm512_and_si512(z, low4);
+            w[v + 4] = _mm512_and_si512(_mm512_srli_epi16(z, 4), low4);
+        }
+    else
+        for (int j = 0; j < 8; j++)
+            w[j] = _mm512_and_si512(shift_left(load512(q + 64 * (j & 1)), -2 * (j >> 1)), low2);
+    if (high == 1) {
+        __m512i h = load512(q + 64 * low), at = _mm512_set1_epi8((char)(1 << low));
+        for (int j = 0; j < 8; j++)
+            w[j] = _mm512_ternarylogic_epi32(w[j], shift_left(h, low - j), at, 0xF8);      /* w | (h & at) */
+    } else if (high == 2) {
+        const __m512i at = _mm512_set1_epi8(0x30);
+        for (int j = 0; j < 8; j++)
+            w[j] = _mm512_ternarylogic_epi32(w[j], shift_left(load512(q + 64 * (low + (j & 1))), 4 - 2 * (j >> 1)), at, 0xF8);
+    }
+    if (is_table(type)) {
+        const int8_t *levels = type == BM_MXFP4 ? bm_levels_mxfp4 : bm_levels_iq4;
+        __m512i table = _mm512_xor_si512(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)levels)), _mm512_set1_epi8((char)0x80));
+        for (int j = 0; j < 8; j++)
+            w[j] = _mm512_shuffle_epi8(table, w[j]);
+    }
+}
+
+INLINE __m512 halves(const unsigned char *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+INLINE __m128i bytes16(const unsigned char *p) { return _mm_loadu_si128((const __m128i *)p); }
+INLINE __m512 floats_of_u8(__m128i x) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(x)); }
+INLINE __m512 floats_of_i8(__m128i x) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x)); }
+
+/* The two 6-bit numbers of group g (see pack_layout.h) less `zero`. */
+INLINE void unpack_pairs(const unsigned char *pairs, int g, int zero, __m512 *x, __m512 *y)
+{
+    const __m128i low4 = _mm_set1_epi8(15), two = _mm_set1_epi8(0x30);
+    __m128i a = bytes16(pairs + 16 * g), b = bytes16(pairs + 128 + 16 * (g >> 1));
+
+    b = _mm_srl_epi16(b, _mm_cvtsi32_si128(4 * (g & 1)));
+    __m128i u = _mm_or_si128(_mm_and_si128(a, low4), _mm_and_si128(_mm_slli_epi16(b, 4), two));
+    __m128i v = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(a, 4), low4), _mm_and_si128(_mm_slli_epi16(b, 2), two));
+    *x = floats_of_i8(_mm_sub_epi8(u, _mm_set1_epi8((char)zero)));
+    *y = floats_of_i8(_mm_sub_epi8(v, _mm_set1_epi8((char)zero)));
+}
+
+INLINE __m512 unpack_e8m0(const unsigned char *head)
+{
+    __m512i e = _mm512_cvtepu8_epi32(bytes16(head));
+    __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+    __mmask16 tiny = _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2));
+
+    return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(normal, tiny, _mm512_set1_epi32(0x00200000), e));
+}
+
+INLINE __m512 unpack_iq4_xs_scale(const unsigned char *head, int g)
+{
+    __m128i a = _mm_srl_epi16(bytes16(head + 32 + 16 * (g >> 1)), _mm_cvtsi32_si128(4 * (g & 1)));
+    __m128i b = _mm_srl_epi16(bytes16(head + 96 + 16 * (g >> 2)), _mm_cvtsi32_si128(2 * (g & 3)));
+    __m128i x = _mm_or_si128(_mm_and_si128(a, _mm_set1_epi8(15)), _mm_and_si128(_mm_slli_epi16(b, 4), _mm_set1_epi8(0x30)));
+
+    return floats_of_i8(_mm_sub_epi8(x, _mm_set1_epi8(32)));
+}
+
+/* Scales of group g (0..7) of the block whose head is at `head`. */
+INLINE void unpack_scales(bm_qtype type, const unsigned char *head, int g, scales512 *s)
+{
+    __m512 x, y;
+
+    if (type == BM_MXFP4) {
+        s->d = unpack_e8m0(head);
+        return;
+    }
+    s->d = halves(head);
+    switch (type) {
+    case BM_Q4_1: case BM_Q5_1:
+        s->m = halves(head + 32);
+        break;
+    case BM_Q4_K: case BM_Q5_K:
+        unpack_pairs(head + 64, g, 0, &x, &y);
+        s->d = _mm512_mul_ps(s->d, x);
+        s->m = _mm512_xor_ps(_mm512_mul_ps(halves(head + 32), y), _mm512_set1_ps(-0.0f));
+        break;
+    case BM_Q3_K:
+        unpack_pairs(head + 32, g, 32, &s->sub[0], &s->sub[1]);
+        break;
+    case BM_Q2_K:
+        s->m = halves(head + 32);
+        for (int i = 0; i < 2; i++) {
+            __m128i v = bytes16(head + 64 + 16 * (2 * g + i));
+            s->sub[i] = floats_of_u8(_mm_and_si128(v, _mm_set1_epi8(15)));
+            s->min[i] = floats_of_u8(_mm_and_si128(_mm_srli_epi16(v, 4), _mm_set1_epi8(15)));
+        }
+        break;
+    case BM_Q6_K:
+        for (int i = 0; i < 2; i++)
+            s->sub[i] = floats_of_i8(bytes16(head + 32 + 16 * (2 * g + i)));
+        break;
+    case BM_IQ4_XS:
+        s->d = _mm512_mul_ps(s->d, unpack_iq4_xs_scale(head, g));
+        break;
+    default: break;
+    }
+}
