@@ -1,0 +1,47 @@
+/* server.h - the HTTP server: listeners, routes, and the requests in flight. One event-loop thread does all I/O; a small pool
+ * of workers parses, renders and tokenises; the engine's thread only rings a bell.
+ *
+ * GET /v1/ps, also over BAIMO_HOME/baimo.sock for the command line:
+ *   {"object":"ps","version","pid","uptime_s","ready":true,"draining":false,
+ *    "models":[what is loaded or being loaded: {"name","loaded","loading","progress","size_bytes","context","kv_used_bytes","active","queued"}],
+ *    "engine":{"threads","active","queued","kv_budget_bytes","kv_used_bytes","weight_bytes",
+ *              "steps","prompt_tokens","completion_tokens","requests","canceled"},
+ *    "http":{"connections","in_flight"}}
+ * The engine's totals count from the end of the start-up measurement. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include "base/error.h"
+#include "platform/pool.h"
+#include "store/store.h"
+
+typedef struct bm_server bm_server;
+
+typedef struct bm_server_options {
+    const char *host;                    /* NULL: 127.0.0.1 */
+    int port;                            /* 0: any free one */
+    const char *const *allow_hosts;      /* further names in Host and Origin */
+    size_t n_allow_hosts;
+    const char *socket_path;             /* NULL: no Unix socket */
+    size_t max_body_bytes;               /* 0: 32 MiB */
+    int drain_seconds;                   /* how long a stop waits for running requests; 0: 30 */
+    int load_wait_seconds;               /* how long a request waits for its model to load; 0: 300 */
+    bm_store *store;
+    bm_pool *pool;
+    bm_engine *engine;
+    void (*log)(void *arg, const char *line);
+    void *log_arg;
+} bm_server_options;
+
+/* Binds, so that a port in use fails before anything is loaded. Everything in options must outlive the server. A host other
+ * than loopback is refused while no key exists. */
+int  bm_server_new(bm_server **out, const bm_server_options *options, bm_error *err);
+int  bm_server_port(const bm_server *server);
+/* Serve until stopped; SIGTERM and SIGINT drain, a second one cancels. Returns once every request is answered or cancelled. */
+int  bm_server_run(bm_server *server, bm_error *err);
+/* From any thread: /health says 200 from now on, and the engine's totals count from here. */
+void bm_server_set_ready(bm_server *server);
+/* From any thread: like SIGTERM. */
+void bm_server_stop(bm_server *server);
+/* After run and after the pool is gone (its callbacks point here), before the engine is. */
+void bm_server_free(bm_server *server);
