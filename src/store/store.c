@@ -61,9 +61,10 @@ static int read_version(bm_db *db, int *version, bm_error *err)
     int64_t has_table, n_tables, v = 0, id;
     int rc;
 
-    if ((rc = bm_db_int(db, &has_table, 0, err, "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?", "s",
+    /* The count first: another program that makes the schema between the two reads must not look like a foreign one. */
+    if ((rc = bm_db_int(db, &n_tables, 0, err, "SELECT count(*) FROM sqlite_master", "")) < 0 ||
+        (rc = bm_db_int(db, &has_table, 0, err, "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?", "s",
                         "schema_migration")) < 0 ||
-        (rc = bm_db_int(db, &n_tables, 0, err, "SELECT count(*) FROM sqlite_master", "")) < 0 ||
         (rc = bm_db_int(db, &id, 0, err, "PRAGMA application_id", "")) < 0)
         return rc;
     if ((has_table == 0 && n_tables > 0) || (id != 0 && id != APPLICATION_ID))
