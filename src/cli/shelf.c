@@ -69,7 +69,7 @@ static int check_source(const char *source, bm_error *err)
     for (size_t i = 0; i < sizeof remote / sizeof remote[0]; i++)
         if (strncasecmp(source, remote[i], strlen(remote[i])) == 0) {
             bm_fail(err, BM_UNSUPPORTED, "%s: this version takes a GGUF file that is on this machine, not '%s'", source, remote[i]);
-            return bm_hint(err, "download the .gguf file, then: baimo shelf add FILE.gguf");
+            return bm_hint(err, "download the .gguf file, then: baimo shelf add FILE.gguf"), BM_UNSUPPORTED;
         }
     return 0;
 }

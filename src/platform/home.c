@@ -21,7 +21,7 @@ int bm_user_home(char **out, bm_error *err)
         home = getpwuid_r(getuid(), &pw, buf, sizeof buf, &found) == 0 && found != NULL ? pw.pw_dir : NULL;
     if (home == NULL || home[0] != '/') {
         bm_fail(err, BM_IO, "no home directory: HOME is not set and user %ld is not in the password file", (long)getuid());
-        return bm_hint(err, "export BAIMO_HOME=/some/directory");
+        return bm_hint(err, "export BAIMO_HOME=/some/directory"), BM_IO;
     }
     if ((*out = bm_strdup(home)) == NULL)
         return bm_fail(err, BM_NOMEM, "no memory for the home directory's name");

@@ -40,7 +40,7 @@ static int parse_scopes(unsigned *out, const char *text, bm_error *err)
                 bit = scope_names[i].bit;
         if (bit == 0) {
             bm_fail(err, BM_INVALID, "scope '%.*s': expected one or more of infer,models,tune,eval,admin,audit", (int)(n < 40 ? n : 40), text);
-            return bm_param(err, "--scope");
+            return bm_param(err, "--scope"), BM_INVALID;
         }
         *out |= bit;
         if (text[n] == '\0')
@@ -110,8 +110,8 @@ static int nearest_key(const bm_key *keys, size_t n, const char *want, bm_error 
             names[n_names++] = keys[i].name;
     bm_fail(err, BM_NOTFOUND, "there is no valid key '%.80s'", want);
     if (bm_nearest(want, names, n_names, &best, 1) == 1)
-        return bm_hint(err, "did you mean %s? all of them: baimo key ls", names[best]);
-    return bm_hint(err, "baimo key ls");
+        return bm_hint(err, "did you mean %s? all of them: baimo key ls", names[best]), BM_NOTFOUND;
+    return bm_hint(err, "baimo key ls"), BM_NOTFOUND;
 }
 
 int bm_key_revoke(bm_store *store, const char *name_or_prefix, bm_error *err)
@@ -149,7 +149,7 @@ int bm_key_check(bm_store *store, const char *secret, unsigned scope, bm_key *ou
     *out = (bm_key){ 0 };
     if (secret == NULL || secret[0] == '\0') {
         bm_fail(err, BM_AUTH, "no API key: this server wants 'Authorization: Bearer bm-...'");
-        return bm_hint(err, "make one on the server: baimo key add NAME");
+        return bm_hint(err, "make one on the server: baimo key add NAME"), BM_AUTH;
     }
     if (strlen(secret) == SECRET_CHARS && strncmp(secret, "bm-", 3) == 0) {
         if ((rc = bm_sha256_bytes(&hash, secret, SECRET_CHARS, err)) < 0 || (rc = bm_keys_find(store, &hash, out, err)) < 0)
@@ -159,13 +159,13 @@ int bm_key_check(bm_store *store, const char *secret, unsigned scope, bm_key *ou
     }
     if (rc == 0) {
         bm_fail(err, BM_AUTH, "the API key is not valid: it is mistyped or was revoked");
-        return bm_hint(err, "baimo key ls shows the valid ones by their first characters");
+        return bm_hint(err, "baimo key ls shows the valid ones by their first characters"), BM_AUTH;
     }
     if ((out->scopes & (scope | BM_SCOPE_ADMIN)) == 0 && scope != 0) {
         bm_scopes_text(out->scopes, have);
         bm_scopes_text(scope, need);
         bm_fail(err, BM_FORBIDDEN, "the API key '%s' has scope %s, this needs %s", out->name, have, need);
-        return bm_hint(err, "baimo key add NAME --scope %s", need);
+        return bm_hint(err, "baimo key add NAME --scope %s", need), BM_FORBIDDEN;
     }
     return 0;
 }

@@ -13,5 +13,5 @@ int bm_usage(bm_store *store, const char *by, int64_t since_ms, bm_usage_row **o
     if (strcmp(by, "day") == 0)
         return bm_ledger_sum(store, BM_USAGE_DAY, since_ms, out, n, err);
     bm_fail(err, BM_INVALID, "--by: expected key, model or day, found '%.60s'", by);
-    return bm_param(err, "--by");
+    return bm_param(err, "--by"), BM_INVALID;
 }

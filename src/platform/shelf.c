@@ -38,7 +38,7 @@ int bm_shelf_check_name(const char *name, bm_error *err)
         int n = bm_utf8_decode(name + i, len - i, &c);
         if (n < 0 || c == 0 || !name_letter(c)) {
             bm_fail(err, BM_INVALID, "the name '%s': byte %zu (0x%02x) cannot be in a model's name", name, i + 1, (unsigned char)name[i]);
-            return bm_hint(err, "letters, digits and ._:@/- can; '+' joins a model and its adapter");
+            return bm_hint(err, "letters, digits and ._:@/- can; '+' joins a model and its adapter"), BM_INVALID;
         }
         i += (size_t)n;
     }
@@ -154,12 +154,12 @@ static int not_found(const catalog *c, const char *name, bm_error *err)
         names[n++] = c->aliases[i].name;
     bm_fail(err, BM_NOTFOUND, "there is no model '%.128s' on the shelf", name);
     if (n == 0)
-        return bm_hint(err, "the shelf is empty: baimo shelf add FILE.gguf, or baimo shelf scan");
+        return bm_hint(err, "the shelf is empty: baimo shelf add FILE.gguf, or baimo shelf scan"), BM_NOTFOUND;
     if ((found = bm_nearest(name, names, n, best, 3)) == 0)
-        return bm_hint(err, "baimo shelf ls names all %zu; baimo shelf add FILE.gguf adds one", c->n_models);
+        return bm_hint(err, "baimo shelf ls names all %zu; baimo shelf add FILE.gguf adds one", c->n_models), BM_NOTFOUND;
     for (size_t i = 0; i < found && at < sizeof text; i++)
         at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", i > 0 ? ", " : "", names[best[i]]);
-    return bm_hint(err, "did you mean %s?", text);
+    return bm_hint(err, "did you mean %s?", text), BM_NOTFOUND;
 }
 
 static int find_in(const catalog *c, const char *name, bm_shelf_model *out, bm_error *err)
@@ -216,7 +216,7 @@ int bm_shelf_remove(bm_store *store, const char *name, bm_error *err)
     size_t len = strlen(name);
     if (strncasecmp(row.name, name, len) != 0 || (row.name[len] != '\0' && strcmp(row.name + len, ":latest") != 0)) {
         bm_fail(err, BM_INVALID, "'%s' is an alias of '%s'", name, row.name);
-        return bm_hint(err, "baimo shelf rm %s, or baimo shelf alias --remove %s", row.name, name);
+        return bm_hint(err, "baimo shelf rm %s, or baimo shelf alias --remove %s", row.name, name), BM_INVALID;
     }
     return bm_models_delete(store, row.name, err);
 }
@@ -296,7 +296,7 @@ static int check_present(const bm_shelf_model *row, bm_error *err)
         return 0;
     bm_fail(err, BM_NOTFOUND, "model '%s': its file %s is gone or has another size than the %lld bytes that were recorded", row->name,
             row->path, (long long)row->size_bytes);
-    return bm_hint(err, "baimo shelf rm %s, then baimo shelf add FILE", row->name);
+    return bm_hint(err, "baimo shelf rm %s, then baimo shelf add FILE", row->name), BM_NOTFOUND;
 }
 
 int bm_shelf_resolve(bm_store *store, const char *model, bm_shelf_model *out, bm_error *err)

@@ -57,10 +57,8 @@ static int look(bm_shelf_model *row, const char *path, bm_error *err)
     struct stat st;
     char real[PATH_MAX];
 
-    if (realpath(path, real) == NULL || stat(real, &st) < 0) {
-        bm_fail(err, errno == ENOENT ? BM_NOTFOUND : BM_IO, "%s: cannot open: %s", path, strerror(errno));
-        return err == NULL ? BM_NOTFOUND : err->code;
-    }
+    if (realpath(path, real) == NULL || stat(real, &st) < 0)
+        return bm_fail(err, errno == ENOENT ? BM_NOTFOUND : BM_IO, "%s: cannot open: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode))
         return bm_fail(err, BM_INVALID, "%s: %s; expected a GGUF file", path, S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
     if (strlen(real) >= sizeof row->path)

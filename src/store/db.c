@@ -18,11 +18,11 @@ int bm_db_fail(bm_db *db, bm_error *err, const char *doing)
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
         bm_fail(err, BM_IO, "%s: %s: another process held the database for 10 seconds", path, doing);
-        return bm_hint(err, "see which one: fuser -v %s", path);
+        return bm_hint(err, "see which one: fuser -v %s", path), BM_IO;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
         bm_fail(err, BM_IO, "%s: %s: %s", path, doing, why);
-        return bm_hint(err, "baimo doctor checks the store; a copy from before the last upgrade may stand beside it");
+        return bm_hint(err, "baimo doctor checks the store; a copy from before the last upgrade may stand beside it"), BM_IO;
     default:
         return bm_fail(err, BM_IO, "%s: %s: %s", path, doing, why);
     }

@@ -79,7 +79,7 @@ static int refuse_newer(const bm_store *store, int found, int ours, bm_error *er
 {
     bm_fail(err, BM_UNSUPPORTED, "%s: schema %d, made by a newer baimo; this one (" BM_VERSION ") knows up to %d", store->path,
             found, ours);
-    return bm_hint(err, "use the newer program, or set BAIMO_HOME to another directory");
+    return bm_hint(err, "use the newer program, or set BAIMO_HOME to another directory"), BM_UNSUPPORTED;
 }
 
 /* A whole, compact copy beside the database, complete before it gets its name. */
