@@ -48,6 +48,7 @@ static const command commands[] = {
     { "run",        cmd_chat,       NULL,   NULL },
     { "pull",       cmd_shelf,      "add",  NULL },
     { "list",       cmd_shelf,      "ls",   NULL },
+    { "ls",         cmd_shelf,      "ls",   NULL },
     { "show",       cmd_shelf,      "show", NULL },
     { "rm",         cmd_shelf,      "rm",   NULL },
 };
