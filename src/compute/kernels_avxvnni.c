@@ -1,13 +1,9 @@
-/* kernels_avxvnni.c - placeholder until its own product lands. */
+/* kernels_avxvnni.c - the table for AVX2 with AVX-VNNI: the same in all but the integer products. */
 #if defined(__x86_64__)
 #include "compute/lanes_avx2.h"
 #include "compute/kernels_lanes.h"
 #include "compute/kernels_tables.h"
-static void matmul(const bm_packed *w, int64_t tile_begin, int64_t tile_end, const bm_acts *x, int64_t t_begin, int64_t t_end,
-                   float *y, int64_t y_stride)
-{
-    if (!matmul_floats(w, tile_begin, tile_end, x, t_begin, t_end, y, y_stride))
-        bm_kernels_ref.matmul(w, tile_begin, tile_end, x, t_begin, t_end, y, y_stride);
-}
+#include "compute/matmul_avx2.h"
+
 const bm_kernels bm_kernels_avxvnni = BM_KERNELS_TABLE(BM_ISA_AVXVNNI, matmul);
 #endif

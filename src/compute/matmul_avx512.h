@@ -23,17 +23,20 @@ INLINE void unpack_panel(bm_qtype type, const unsigned char *head, const unsigne
         __m512i w[8];
         scales512 s;
         unpack_codes(type, q, w);
+        UNROLL
         for (int j = 0; j < 8; j++) {
             if ((form == BM_FORM_D || form == BM_FORM_SUB) && zero_of(type) != 128)
                 w[j] = _mm512_add_epi8(w[j], raise);
             _mm512_store_si512((void *)p->code[i][j], w[j]);
         }
+        UNROLL
         for (int b = 0; b < group_bytes_of(type); b += 64)
             _mm_prefetch((const char *)q + group_bytes_of(type) * PANEL_GROUPS + b, _MM_HINT_T0);
         unpack_scales(type, head + i / per_block * head_bytes_of(type), i % per_block, &s);
         _mm512_store_ps(p->d[i], s.d);
         if (form == BM_FORM_DM || form == BM_FORM_SUBMIN)
             _mm512_store_ps(p->m[i], s.m);
+        UNROLL
         for (int h = 0; h < 2 && form >= BM_FORM_SUB; h++) {
             _mm512_store_ps(p->sub[i][h], s.sub[h]);
             if (form == BM_FORM_SUBMIN)
@@ -102,16 +105,19 @@ INLINE void panel_block(int form, const panel *p, int n_groups, int64_t g0, cons
 {
     __m512 acc[2][6];
 
+    UNROLL
     for (int j = 0; j < n_tok; j++)
         acc[0][j] = _mm512_load_ps(sums[j]), acc[1][j] = _mm512_load_ps(sums[j] + 16);
     for (int i = 0; i < n_groups; i++) {
         const int8_t *q = x->q + t * x->q_stride + (g0 + i) * BM_GROUP;
         int64_t at = t * x->s_stride + g0 + i;
         __m512i dot[2][2][6];
+        UNROLL
         for (int h = 0; h < 2; h++) {
             bool halves_apart = form == BM_FORM_SUB || form == BM_FORM_SUBMIN;
             int to = halves_apart ? h : 0;
             if (h == 0 || halves_apart)
+                UNROLL
                 for (int j = 0; j < n_tok; j++) {
                     if (form == BM_FORM_D)
                         dot[0][0][j] = broadcast4(&x->offset32[at + j * x->s_stride]);
@@ -121,8 +127,10 @@ INLINE void panel_block(int form, const panel *p, int n_groups, int64_t g0, cons
                         dot[0][to][j] = _mm512_setzero_si512();
                     dot[1][to][j] = dot[0][to][j];
                 }
+            UNROLL
             for (int k = 4 * h; k < 4 * h + 4; k++) {
                 __m512i w0 = load512(p[0].code[i][k]), w1 = load512(p[1].code[i][k]);
+                UNROLL
                 for (int j = 0; j < n_tok; j++) {
                     __m512i b = broadcast4(q + j * x->q_stride + 4 * k);
                     dot[0][to][j] = _mm512_dpbusd_epi32(dot[0][to][j], w0, b);
@@ -130,10 +138,13 @@ INLINE void panel_block(int form, const panel *p, int n_groups, int64_t g0, cons
                 }
             }
         }
+        UNROLL
         for (int j = 0; j < n_tok; j++)
+            UNROLL
             for (int c = 0; c < 2; c++)
                 acc[c][j] = add_block(form, &p[c], i, x, at + j * x->s_stride, dot[c][0][j], dot[c][1][j], acc[c][j]);
     }
+    UNROLL
     for (int j = 0; j < n_tok; j++)
         _mm512_store_ps(sums[j], acc[0][j]), _mm512_store_ps(sums[j] + 16, acc[1][j]);
 }
@@ -190,6 +201,7 @@ static void matmul_panels(const bm_packed *w, int64_t tile, bool two, const bm_a
     memset(sums, 0, (size_t)n * sizeof *sums);
     for (int64_t g = 0; g < n_groups; g += PANEL_GROUPS) {
         int m = n_groups - g < PANEL_GROUPS ? (int)(n_groups - g) : PANEL_GROUPS;
+        UNROLL
         for (int c = 0; c <= two; c++)
             panel_fns[w->type](base[c] + (size_t)(g / per_block) * l->head_bytes, base[c] + quants + (size_t)g * l->group_bytes, m, &p[c]);
         if (!two)
@@ -197,6 +209,7 @@ static void matmul_panels(const bm_packed *w, int64_t tile, bool two, const bm_a
         tokens_fns[l->form](p, m, g, x, t, n, sums);
     }
     for (int j = 0; j < n; j++)
+        UNROLL
         for (int c = 0; c <= two; c++)
             store_rows(y + (t + j) * y_stride + (tile + c) * BM_TILE_ROWS, _mm512_load_ps(sums[j] + 16 * c),
                        w->n_rows - (tile + c) * BM_TILE_ROWS);
@@ -216,6 +229,7 @@ INLINE __m512 tile_token(bm_qtype type, const bm_packed *w, size_t quants, int64
         for (int i = 0; i < per_block; i++, g++, at++, q += group_bytes_of(type), xq += BM_GROUP) {
             __m512i code[8], dot[2];
             scales512 s;
+            UNROLL
             for (int b = 0; b < group_bytes_of(type); b += 64)
                 _mm_prefetch((const char *)q + PREFETCH_BYTES + b, _MM_HINT_T0);
             unpack_codes(type, q, code);
@@ -230,6 +244,7 @@ INLINE __m512 tile_token(bm_qtype type, const bm_packed *w, size_t quants, int64
                 dot[0] = _mm512_srai_epi32(dot[0], (unsigned)by);                /* -128 * sum to -zero * sum, exact */
                 dot[1] = _mm512_srai_epi32(dot[1], (unsigned)by);
             }
+            UNROLL
             for (int k = 0; k < 4; k++) {                                      /* two chains */
                 dot[0] = _mm512_dpbusd_epi32(dot[0], code[k], broadcast4(xq + 4 * k));
                 dot[1] = _mm512_dpbusd_epi32(dot[1], code[k + 4], broadcast4(xq + 4 * k + 16));

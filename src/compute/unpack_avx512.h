@@ -2,64 +2,13 @@
  * `type` is a constant at every call, so that only its own path is left. The layout stands in pack_layout.h. */
 #pragma once
 #include <immintrin.h>
-#include "compute/pack_layout.h"
-
-#define INLINE static inline __attribute__((always_inline))
+#include "compute/pack_consts.h"
 
 /* Scales of a group; what a form does not use stays unset. */
 typedef struct scales512 {
     __m512 d, m;                 /* as in bm_group */
     __m512 sub[2], min[2];       /* whole numbers */
 } scales512;
-
-INLINE int form_of(bm_qtype type)
-{
-    switch (type) {
-    case BM_Q4_1: case BM_Q5_1: case BM_Q4_K: case BM_Q5_K: return BM_FORM_DM;
-    case BM_Q3_K: case BM_Q6_K: return BM_FORM_SUB;
-    case BM_Q2_K: return BM_FORM_SUBMIN;
-    default: return BM_FORM_D;
-    }
-}
-
-INLINE int low_bits_of(bm_qtype type) { return type == BM_Q8_0 ? 8 : type == BM_Q2_K || type == BM_Q3_K ? 2 : 4; }
-INLINE int high_bits_of(bm_qtype type)
-{
-    return type == BM_Q6_K ? 2 : type == BM_Q5_0 || type == BM_Q5_1 || type == BM_Q5_K || type == BM_Q3_K;
-}
-INLINE bool is_table(bm_qtype type) { return type == BM_IQ4_NL || type == BM_IQ4_XS || type == BM_MXFP4; }
-
-/* level = code - zero for the codes that unpack_codes gives; 0 for the forms with a minimum. */
-INLINE int zero_of(bm_qtype type)
-{
-    switch (type) {
-    case BM_Q4_0: return 8;
-    case BM_Q5_0: return 16;
-    case BM_Q6_K: return 32;
-    case BM_Q3_K: return 4;
-    case BM_Q8_0: case BM_IQ4_NL: case BM_IQ4_XS: case BM_MXFP4: return 128;
-    default: return 0;
-    }
-}
-
-INLINE int group_bytes_of(bm_qtype type) { return 64 * (low_bits_of(type) + high_bits_of(type)); }
-INLINE int groups_per_block(bm_qtype type)
-{
-    return type == BM_Q2_K || type == BM_Q3_K || type == BM_Q4_K || type == BM_Q5_K || type == BM_Q6_K || type == BM_IQ4_XS ? 8 : 1;
-}
-INLINE int head_bytes_of(bm_qtype type)
-{
-    switch (type) {
-    case BM_Q4_1: case BM_Q5_1: return 64;
-    case BM_MXFP4: return 16;
-    case BM_Q2_K: return 320;
-    case BM_Q3_K: return 224;
-    case BM_Q4_K: case BM_Q5_K: return 256;
-    case BM_Q6_K: return 288;
-    case BM_IQ4_XS: return 128;
-    default: return 32;
-    }
-}
 
 INLINE __m512i load512(const unsigned char *p) { return _mm512_load_si512((const void *)p); }
 INLINE __m512i shift_left(__m512i x, int by) { return by >= 0 ? _mm512_slli_epi16(x, by) : _mm512_srli_epi16(x, -by); }
@@ -71,31 +20,37 @@ INLINE void unpack_codes(bm_qtype type, const unsigned char *q, __m512i w[8])
     int low = low_bits_of(type), high = high_bits_of(type);
 
     if (low == 8) {
+        UNROLL
         for (int j = 0; j < 8; j++)
             w[j] = _mm512_xor_si512(load512(q + 64 * j), _mm512_set1_epi8((char)0x80));
         return;
     }
     if (low == 4)
+        UNROLL
         for (int v = 0; v < 4; v++) {
             __m512i z = load512(q + 64 * v);
             w[v] = _mm512_and_si512(z, low4);
             w[v + 4] = _mm512_and_si512(_mm512_srli_epi16(z, 4), low4);
         }
     else
+        UNROLL
         for (int j = 0; j < 8; j++)
             w[j] = _mm512_and_si512(shift_left(load512(q + 64 * (j & 1)), -2 * (j >> 1)), low2);
     if (high == 1) {
         __m512i h = load512(q + 64 * low), at = _mm512_set1_epi8((char)(1 << low));
+        UNROLL
         for (int j = 0; j < 8; j++)
             w[j] = _mm512_ternarylogic_epi32(w[j], shift_left(h, low - j), at, 0xF8);      /* w | (h & at) */
     } else if (high == 2) {
         const __m512i at = _mm512_set1_epi8(0x30);
+        UNROLL
         for (int j = 0; j < 8; j++)
             w[j] = _mm512_ternarylogic_epi32(w[j], shift_left(load512(q + 64 * (low + (j & 1))), 4 - 2 * (j >> 1)), at, 0xF8);
     }
     if (is_table(type)) {
         const int8_t *levels = type == BM_MXFP4 ? bm_levels_mxfp4 : bm_levels_iq4;
         __m512i table = _mm512_xor_si512(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)levels)), _mm512_set1_epi8((char)0x80));
+        UNROLL
         for (int j = 0; j < 8; j++)
             w[j] = _mm512_shuffle_epi8(table, w[j]);
     }
@@ -161,6 +116,7 @@ INLINE void unpack_scales(bm_qtype type, const unsigned char *head, int g, scale
         break;
     case BM_Q2_K:
         s->m = halves(head + 32);
+        UNROLL
         for (int i = 0; i < 2; i++) {
             __m128i v = bytes16(head + 64 + 16 * (2 * g + i));
             s->sub[i] = floats_of_u8(_mm_and_si128(v, _mm_set1_epi8(15)));
@@ -168,6 +124,7 @@ INLINE void unpack_scales(bm_qtype type, const unsigned char *head, int g, scale
         }
         break;
     case BM_Q6_K:
+        UNROLL
         for (int i = 0; i < 2; i++)
             s->sub[i] = floats_of_i8(bytes16(head + 32 + 16 * (2 * g + i)));
         break;
