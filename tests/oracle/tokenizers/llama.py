@@ -60,7 +60,7 @@ class Peer:
 def whole_file(model, text):
     with tempfile.NamedTemporaryFile(delete=False) as f:
         f.write(text)
-    out = subprocess.run([f"{BIN}/llama-tokenize", "-m", model, "--ids", "--no-bos", "--no-parse-special", "--log-disable", "-f", f.name],
+    out = subprocess.run([f"{BIN}/llama-tokenize", "-m", model, "--ids", "--no-bos", "--no-parse-special", "--log-disable", "--no-escape", "-f", f.name],
                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
     os.unlink(f.name)
     return json.loads(out)
@@ -91,7 +91,7 @@ def main():
                 vectors.write(f"{line.hex() or '-'} {','.join(map(str, mine.encode(line))) or '-'}\n")
     finally:
         peer.close()
-    text = b"\n".join(line.decode(errors="replace").replace("\0", "").encode() for line in lines if len(line) < 100000)
+    text = b"\n".join(line.decode(errors="replace").encode() for line in lines if len(line) < 100000)
     same = whole_file(model, text) == mine.encode(text)
     print(f"{os.path.basename(model)}: {len(lines)} lines, {n_ids} ids, {bad} differ; as one file of {len(text)} bytes through llama-tokenize: "
           f"{'equal' if same else 'NOT equal'}; {sum(map(len, lines)) / 1e6 / spent:.1f} MB/s here")
