@@ -9,20 +9,25 @@
 
 /* ---- info ---- */
 
+/* What fits of a string, whole characters only; '?' for what is no UTF-8. */
 static void copy_str(char *out, size_t room, const bm_gguf *gguf, const char *key)
 {
-    bm_str s;
-    bm_buf clean = { 0 };
-    size_t n;
+    bm_str s = { 0 };
+    size_t n = 0;
 
     if (!bm_gguf_get_str(gguf, key, &s))
         return;
-    bm_utf8_sanitize(&clean, s.data, s.len < 4 * room ? s.len : 4 * room);
-    n = clean.failed ? 0 : clean.len < room - 1 ? clean.len : room - 1;
-    n -= bm_utf8_partial_tail(clean.data ? clean.data : "", n);
-    memcpy(out, clean.data ? clean.data : "", n);
+    while (s.len > 0) {
+        uint32_t cp;
+        int len = bm_utf8_decode(s.data, s.len, &cp);
+        size_t taken = (size_t)(len < 0 ? -len : len), wanted = len < 0 ? 1 : taken;
+        if (n + wanted >= room)
+            break;
+        memcpy(out + n, len < 0 ? "?" : s.data, wanted);
+        n += wanted;
+        s.data += taken, s.len -= taken;
+    }
     out[n] = '\0';
-    bm_buf_done(&clean);
 }
 
 /* The type that most bytes of the file's tensors have. */

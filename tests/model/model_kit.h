@@ -106,9 +106,12 @@ static inline void kit_run(kit *k, const kit_seq *s, const int32_t *ids, int sta
     int v = bm_model_get_info(k->model)->n_vocab;
 
     kit_check(bm_model_forward(k->model, k->step, k->team, &run, 1, &err), &err);
-    for (int i = n - n_rows; i < n; i++) {
-        int32_t row = i;
-        kit_check(bm_model_logits(k->model, k->step, k->team, &row, 1, out + (int64_t)(i - (n - n_rows)) * v, &err), &err);
+    for (int at = 0; at < n_rows; at += BM_LOGIT_ROWS) {
+        int32_t rows[BM_LOGIT_ROWS];
+        int len = n_rows - at < BM_LOGIT_ROWS ? n_rows - at : BM_LOGIT_ROWS;
+        for (int i = 0; i < len; i++)
+            rows[i] = n - n_rows + at + i;
+        kit_check(bm_model_logits(k->model, k->step, k->team, rows, len, out + (int64_t)at * v, &err), &err);
     }
 }
 
