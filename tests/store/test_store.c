@@ -55,6 +55,7 @@ static int raw_sql(const char *sql, char *message, size_t room)
 
     snprintf(path, sizeof path, "%s/baimo.db", home);
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, 60000);                             /* the ledger's own thread may be writing */
     int rc = sqlite3_exec(db, sql, NULL, NULL, &why);
     snprintf(message, room, "%s", why ? why : "");
     sqlite3_free(why);
