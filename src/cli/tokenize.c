@@ -26,6 +26,8 @@ static int open_tokenizer(bm_tokenizer **tok, const char *model, bm_error *err)
     if ((rc = cli_open_store(&store, err)) == 0 && (rc = bm_shelf_resolve(store, model, &row, err)) == 0 &&
         (rc = bm_gguf_open(&gguf, row.path, err)) == 0)
         rc = bm_tokenizer_from_gguf(tok, gguf, err);
+    if (gguf != NULL && rc < 0 && strstr(err->msg, row.path) == NULL)
+        bm_wrap(err, "%s", row.path);
     bm_gguf_close(gguf);
     bm_store_close(store);
     return rc;

@@ -47,6 +47,8 @@ static int check_model(bm_shelf_model *row, char general_name[128], const char *
         row->n_params = (int64_t)info.n_params;
         row->n_ctx_train = info.n_ctx_train;
     }
+    if (rc < 0 && err != NULL && strstr(err->msg, path) == NULL)
+        bm_wrap(err, "%s", path);
     bm_tokenizer_free(tok);
     bm_gguf_close(gguf);
     return rc;

@@ -1,0 +1,255 @@
+/* The pool of a server: names to loaded models, loads that nobody waits for, and what a failed load leaves. */
+#include "home_kit.h"
+
+#include <pthread.h>
+
+#include "platform/pool.h"
+
+typedef struct bell { pthread_mutex_t lock; pthread_cond_t rang; int n; } bell;
+
+static void ring(void *arg)
+{
+    bell *b = arg;
+
+    pthread_mutex_lock(&b->lock);
+    b->n++;
+    pthread_cond_signal(&b->rang);
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void wait_for(bell *b, int n)
+{
+    pthread_mutex_lock(&b->lock);
+    while (b->n < n)
+        pthread_cond_wait(&b->rang, &b->lock);
+    pthread_mutex_unlock(&b->lock);
+}
+
+#define BELL { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 }
+
+typedef struct world { bm_store *store; bm_engine *engine; bm_pool *pool; char log[2048]; } world;
+
+static void keep_line(void *arg, const char *line)
+{
+    world *w = arg;
+    size_t n = strlen(w->log);
+
+    snprintf(w->log + n, sizeof w->log - n, "%s\n", line);
+}
+
+static void open_world(world *w)
+{
+    bm_engine_options engine = { .n_threads = 1, .kv_budget_bytes = 64 << 20 };
+    bm_pool_options options = { .n_ctx = 64, .n_parallel = 1, .log = keep_line, .log_arg = w };
+    bm_error err = { 0 };
+
+    *w = (world){ .store = kit_store() };
+    if (bm_engine_new(&w->engine, &engine, &err) < 0 || bm_pool_new(&w->pool, w->engine, w->store, &options, &err) < 0)
+        fail_msg("%s", err.msg);
+}
+
+static void close_world(world *w)
+{
+    bm_pool_free(w->pool);
+    bm_engine_free(w->engine);
+    bm_store_close(w->store);
+}
+
+static void put_on_shelf(world *w, const char *from, const char *name)
+{
+    char file[160];
+    bm_shelf_model m;
+    bm_error err = { 0 };
+
+    snprintf(file, sizeof file, "%s.gguf", name);
+    kit_copy(from, file);
+    if (bm_shelf_add(w->store, kit_path(file), name, NULL, NULL, NULL, &m, &err) < 0)
+        fail_msg("%s", err.msg);
+}
+
+/* Ask, wait for the bell when told to, ask again. */
+static int get(world *w, const char *name, bm_backend **out, char canonical[128], bm_error *err)
+{
+    bell b = BELL;
+    int rc = bm_pool_get(w->pool, name, out, canonical, ring, &b, err);
+
+    if (rc != 1)
+        return rc;
+    wait_for(&b, 1);
+    return bm_pool_get(w->pool, name, out, canonical, ring, &b, err);
+}
+
+static void shelf_model_loads_at_its_first_request(void **state)
+{
+    bm_backend *a, *b;
+    char name[128];
+    world w;
+    bm_error err = { 0 };
+
+    (void)state;
+    open_world(&w);
+    put_on_shelf(&w, TINY_MODEL, "tiny");
+    assert_int_equal(get(&w, "TINY", &a, name, &err), 0);
+    assert_string_equal(name, "tiny");
+    assert_int_equal(a->ctx(a), 64);
+    assert_non_null(strstr(w.log, "tiny: loaded in"));
+    assert_int_equal(bm_pool_get(w.pool, "", &b, name, NULL, NULL, &err), 0);
+    assert_ptr_equal(a, b);
+    bm_pool_put(w.pool, a);
+    bm_pool_put(w.pool, b);
+    bm_pool_put(w.pool, NULL);
+    close_world(&w);
+}
+
+static void unknown_names_and_paths_are_not_found(void **state)
+{
+    bm_backend *b;
+    char name[128];
+    world w;
+    bm_error err = { 0 };
+
+    (void)state;
+    open_world(&w);
+    assert_int_equal(bm_pool_get(w.pool, NULL, &b, name, NULL, NULL, &err), BM_NOTFOUND);
+    put_on_shelf(&w, TINY_MODEL, "tiny");
+    assert_int_equal(bm_pool_get(w.pool, "tyni", &b, name, NULL, NULL, &err), BM_NOTFOUND);
+    assert_non_null(strstr(err.hint, "tiny"));
+    assert_int_equal(bm_pool_get(w.pool, kit_path("tiny.gguf"), &b, name, NULL, NULL, &err), BM_NOTFOUND);
+    assert_int_equal(bm_pool_get(w.pool, TINY_MODEL, &b, name, NULL, NULL, &err), BM_NOTFOUND);
+    assert_null(b);
+    close_world(&w);
+}
+
+static void named_at_start_may_be_a_path_and_is_the_default(void **state)
+{
+    bm_pool_entry *list;
+    bm_backend *b;
+    char name[128];
+    size_t n;
+    world w;
+    bm_error err = { 0 };
+
+    (void)state;
+    open_world(&w);
+    put_on_shelf(&w, TINY_MODEL, "tiny");
+    assert_true(bm_pool_progress(w.pool) == 1);
+    assert_int_equal(bm_pool_state(w.pool, &err), 0);
+    if (bm_pool_load(w.pool, TINY_OTHER, &err) < 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(bm_pool_get(w.pool, NULL, &b, name, NULL, NULL, &err), 0);
+    assert_string_equal(name, "qwen2");
+    bm_pool_put(w.pool, b);
+    assert_int_equal(bm_pool_list(w.pool, &list, &n, &err), 0);
+    assert_int_equal(n, 2);
+    assert_string_equal(list[0].name, "tiny");
+    assert_false(list[0].loaded);
+    assert_string_equal(list[1].name, "qwen2");
+    assert_true(list[1].loaded && list[1].ctx == 64 && list[1].model != NULL);
+    bm_free(list);
+    close_world(&w);
+}
+
+static void wanted_models_become_ready_and_tell(void **state)
+{
+    world w;
+    bell b = BELL;
+    bm_backend *backend;
+    char name[128];
+    bm_error err = { 0 };
+    int rc;
+
+    (void)state;
+    open_world(&w);
+    put_on_shelf(&w, TINY_MODEL, "tiny");
+    assert_int_equal(bm_pool_want(w.pool, "tinny", &err), BM_NOTFOUND);
+    assert_int_equal(bm_pool_want(w.pool, "tiny", &err), 0);
+    if ((rc = bm_pool_get(w.pool, "tiny", &backend, name, ring, &b, &err)) == 1)
+        wait_for(&b, 1);
+    assert_int_equal(bm_pool_state(w.pool, &err), 0);
+    assert_true(bm_pool_progress(w.pool) == 1);
+    if (rc == 0)
+        bm_pool_put(w.pool, backend);
+    close_world(&w);
+}
+
+static void failed_load_is_told_and_the_rest_goes_on(void **state)
+{
+    bm_backend *b;
+    char name[128];
+    world w;
+    bm_error err = { 0 };
+
+    (void)state;
+    open_world(&w);
+    put_on_shelf(&w, TINY_MODEL, "gone");
+    put_on_shelf(&w, TINY_OTHER, "here");
+    assert_int_equal(unlink(kit_path("gone.gguf")), 0);
+    assert_int_equal(get(&w, "gone", &b, name, &err), BM_NOTFOUND);
+    assert_non_null(strstr(err.msg, "gone.gguf"));
+    assert_int_equal(bm_pool_get(w.pool, "gone", &b, name, NULL, NULL, &err), BM_NOTFOUND);
+    assert_non_null(strstr(w.log, "gone: not loaded:"));
+    assert_int_equal(bm_pool_load(w.pool, "gone", &err), BM_NOTFOUND);
+    assert_int_equal(get(&w, "here", &b, name, &err), 0);
+    bm_pool_put(w.pool, b);
+    close_world(&w);
+}
+
+static void name_that_means_another_file_now_loads_that(void **state)
+{
+    bm_backend *old, *new;
+    char name[128];
+    world w;
+    bm_error err = { 0 };
+
+    (void)state;
+    open_world(&w);
+    put_on_shelf(&w, TINY_MODEL, "m");
+    assert_int_equal(get(&w, "m", &old, name, &err), 0);
+    assert_string_equal(old->info(old)->arch, "llama");
+    assert_int_equal(bm_shelf_remove(w.store, "m", &err), 0);
+    assert_int_equal(bm_pool_get(w.pool, "m", &new, name, NULL, NULL, &err), BM_NOTFOUND);
+    put_on_shelf(&w, TINY_OTHER, "m");
+    assert_int_equal(get(&w, "m", &new, name, &err), 0);
+    assert_string_equal(new->info(new)->arch, "qwen2");
+    assert_string_equal(old->info(old)->arch, "llama");          /* still whole for the request that holds it */
+    bm_pool_put(w.pool, old);
+    bm_pool_put(w.pool, new);
+    close_world(&w);
+}
+
+static void waiter_can_leave_and_the_pool_can_close_over_waiters(void **state)
+{
+    bell left = BELL, stayed = BELL;
+    bm_backend *b;
+    char name[128];
+    world w;
+    bm_error err = { 0 };
+
+    (void)state;
+    open_world(&w);
+    put_on_shelf(&w, TINY_MODEL, "tiny");
+    assert_false(bm_pool_forget(w.pool, ring, &left));
+    int rc = bm_pool_get(w.pool, "tiny", &b, name, ring, &left, &err);
+    if (rc == 1 && !bm_pool_forget(w.pool, ring, &left))
+        wait_for(&left, 1);
+    if (bm_pool_get(w.pool, "tiny", &b, name, ring, &stayed, &err) == 0)
+        bm_pool_put(w.pool, b);
+    close_world(&w);
+    assert_true(stayed.n <= 1 && left.n <= 1);
+    bm_pool_free(NULL);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, kit_make, kit_remove)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(shelf_model_loads_at_its_first_request),
+        T(unknown_names_and_paths_are_not_found),
+        T(named_at_start_may_be_a_path_and_is_the_default),
+        T(wanted_models_become_ready_and_tell),
+        T(failed_load_is_told_and_the_rest_goes_on),
+        T(name_that_means_another_file_now_loads_that),
+        T(waiter_can_leave_and_the_pool_can_close_over_waiters),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
