@@ -27,10 +27,11 @@ struct bm_guard {
 /* Host or host:port into a bare lower-case name; *port is -1 when there is none. false: not an authority. */
 static bool split_authority(const char *s, char host[MAX_NAME], int *port)
 {
-    const char *end, *rest;
+    const char *end, *rest, *marks = "-._";
     int64_t p = -1;
 
     if (*s == '[') {
+        marks = ":.%";
         if ((end = strchr(++s, ']')) == NULL)
             return false;
         rest = end + 1;
@@ -46,8 +47,11 @@ static bool split_authority(const char *s, char host[MAX_NAME], int *port)
         len--;
     if (len == 0 || len >= MAX_NAME)
         return false;
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = 0; i < len; i++) {
         host[i] = s[i] >= 'A' && s[i] <= 'Z' ? (char)(s[i] + 32) : s[i];
+        if (!((host[i] >= 'a' && host[i] <= 'z') || (host[i] >= '0' && host[i] <= '9') || strchr(marks, host[i]) != NULL))
+            return false;
+    }
     host[len] = '\0';
     *port = (int)p;
     return true;

@@ -33,7 +33,7 @@ void bm_conn_discard(bm_conn *c)
 
     forget_body(c);
     bm_free(c->head_bytes);
-    event_free(c->hangup);
+    bm_conn_unwatch(c);
     bufferevent_free(c->bev);
     *c->back = c->next;
     if (c->next != NULL)
@@ -45,7 +45,7 @@ void bm_conn_discard(bm_conn *c)
 }
 
 /* The client left, or must: whoever holds the exchange is told, then all is freed. */
-static void drop(bm_conn *c)
+void bm_conn_drop(bm_conn *c)
 {
     if (c->state == CONN_HELD || c->state == CONN_STREAM) {
         c->state = CONN_CLOSING;
@@ -69,7 +69,7 @@ static void next_request(bm_conn *c)
 /* The reply is in the output buffer: go on, or close once it is written. */
 static void finish_reply(bm_conn *c)
 {
-    event_del(c->hangup);
+    bm_conn_unwatch(c);
     if (c->x.head.keep_alive && !c->http->draining && c->body_read) {
         next_request(c);
         if (!c->running)
@@ -241,7 +241,7 @@ static void hold(bm_conn *c)
     c->body_read = true;
     c->state = CONN_HELD;
     c->deadline_ns = 0;
-    event_add(c->hangup, NULL);
+    bm_conn_watch(c);
     c->http->handler.request(c->http->handler.arg, &c->x);
 }
 
@@ -432,16 +432,15 @@ void bm_conn_read(struct bufferevent *bev, void *arg)
     run(arg);
 }
 
-/* Everything is written. */
+/* The output is written. libevent also calls this when writing is first enabled, and late, when there is more again. */
 void bm_conn_written(struct bufferevent *bev, void *arg)
 {
     bm_conn *c = arg;
 
-    (void)bev;
-    if (c->state != CONN_CLOSING)
+    if (c->state != CONN_CLOSING || evbuffer_get_length(bufferevent_get_output(bev)) > 0)
         return;
     if (c->at_end)
-        drop(c);
+        bm_conn_drop(c);
     else
         bm_conn_linger(c);
 }
@@ -458,13 +457,7 @@ void bm_conn_event(struct bufferevent *bev, short what, void *arg)
         set_deadline(c, c->http->limits.stall_seconds);
         return;
     }
-    drop(c);
-}
-
-void bm_conn_hangup(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd, (void)what;
-    drop(arg);
+    bm_conn_drop(c);
 }
 
 /* One connection's clocks: a head that never ends, a body that stalls, an idle connection, a client that does not close. */
@@ -473,9 +466,9 @@ void bm_conn_tick(bm_conn *c, int64_t now_ns)
     if (c->deadline_ns == 0 || now_ns < c->deadline_ns)
         return;
     if (c->state == CONN_HEAD && !c->in_head) {
-        drop(c);
+        bm_conn_drop(c);
     } else if (c->state == CONN_CLOSING || c->state == CONN_HELD || c->state == CONN_STREAM) {
-        drop(c);
+        bm_conn_drop(c);
     } else {
         refuse(c, 408, "the request did not arrive in time");
     }

@@ -1,8 +1,8 @@
 /* http.h - connections: HTTP/1.1 over libevent's bufferevents. Owns sockets, framing, timeouts and limits; knows no route.
  *
  * A connection reads one request at a time. While its request is held by the handler, reading goes on (up to a watermark), so
- * that a client that leaves is seen at once; what it pipelines waits in the input buffer until the reply is out. A second
- * event watches for the hang-up itself (EPOLLRDHUP), for a client whose pipelined bytes fill the watermark.
+ * that a client that leaves is seen at once; what it pipelines waits in the input buffer until the reply is out. For a client
+ * whose pipelined bytes fill the watermark, the hang-up itself is watched for (EPOLLRDHUP).
  * Loop thread only. */
 #pragma once
 #include <event2/event.h>

@@ -17,7 +17,6 @@ struct bm_conn {
     bm_http *http;
     bm_conn *next, **back;
     struct bufferevent *bev;
-    struct event *hangup;        /* EV_CLOSED, added while an exchange is held */
     conn_state state;
     bm_exchange x;
     char *head_bytes;            /* what x.head points into */
@@ -31,6 +30,7 @@ struct bm_conn {
     bool in_head;                /* the first byte of a head has come */
     bool body_read;              /* nothing of this request is left in the input */
     bool chunked_reply, lingering, running;
+    bool watched;                /* by http->hangups */
     bool at_end;                 /* the client closed its sending side while the last reply was being written */
 };
 
@@ -39,6 +39,10 @@ struct bm_http {
     bm_http_handler handler;
     bm_http_limits limits;
     struct evconnlistener *tcp, *local;
+    /* An epoll inside the loop's: held connections, edge-triggered, for nothing but the end. libevent's own EV_CLOSED misses a
+     * reset (it reports it as readable and writable, and spins when neither is wanted). */
+    int hangup_fd;
+    struct event *hangups;
     bm_conn *conns;
     int n_conns;
     size_t bodies_bytes;
@@ -49,8 +53,10 @@ struct bm_http {
 void bm_conn_read(struct bufferevent *bev, void *arg);
 void bm_conn_written(struct bufferevent *bev, void *arg);
 void bm_conn_event(struct bufferevent *bev, short what, void *arg);
-void bm_conn_hangup(evutil_socket_t fd, short what, void *arg);
+void bm_conn_drop(bm_conn *c);               /* the client left, or must: whoever holds its exchange is told */
 void bm_conn_tick(bm_conn *c, int64_t now_ns);
 void bm_conn_linger(bm_conn *c);
 void bm_conn_discard(bm_conn *c);            /* close and free, telling nobody who holds its exchange */
+void bm_conn_watch(bm_conn *c);
+void bm_conn_unwatch(bm_conn *c);
 void bm_http_accepting(bm_http *http);       /* listen again when there is room */

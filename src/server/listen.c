@@ -7,9 +7,11 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -27,6 +29,33 @@ static void fatal(int code)
     abort();
 }
 
+/* ---- clients that leave while their request is held ---- */
+
+static void hung_up(evutil_socket_t fd, short what, void *arg)
+{
+    struct epoll_event events[64];
+    int n;
+
+    (void)what, (void)arg;
+    while ((n = epoll_wait(fd, events, 64, 0)) > 0)
+        for (int i = 0; i < n; i++)
+            bm_conn_drop(events[i].data.ptr);        /* frees this connection and no other */
+}
+
+void bm_conn_watch(bm_conn *c)
+{
+    struct epoll_event e = { .events = EPOLLRDHUP | EPOLLET, .data.ptr = c };
+
+    c->watched = epoll_ctl(c->http->hangup_fd, EPOLL_CTL_ADD, bufferevent_getfd(c->bev), &e) == 0;
+}
+
+void bm_conn_unwatch(bm_conn *c)
+{
+    if (c->watched)
+        epoll_ctl(c->http->hangup_fd, EPOLL_CTL_DEL, bufferevent_getfd(c->bev), NULL);
+    c->watched = false;
+}
+
 int bm_http_new(bm_http **out, struct event_base *base, const bm_http_handler *handler, const bm_http_limits *limits, bm_error *err)
 {
     bm_http *http = bm_zalloc(sizeof *http);
@@ -35,9 +64,16 @@ int bm_http_new(bm_http **out, struct event_base *base, const bm_http_handler *h
     if (http == NULL)
         return bm_fail(err, BM_NOMEM, "no memory for the HTTP server");
     event_set_fatal_callback(fatal);
+    signal(SIGPIPE, SIG_IGN);                        /* a write to a client that left is an error code */
     http->base = base;
     http->handler = *handler;
     http->limits = *limits;
+    http->hangup_fd = epoll_create1(EPOLL_CLOEXEC);
+    http->hangups = http->hangup_fd < 0 ? NULL : event_new(base, http->hangup_fd, EV_READ | EV_PERSIST, hung_up, http);
+    if (http->hangups == NULL || event_add(http->hangups, NULL) != 0) {
+        bm_http_free(http);
+        return bm_fail(err, BM_IO, "cannot watch connections: %s", strerror(errno));
+    }
     *out = http;
     return 0;
 }
@@ -80,12 +116,8 @@ static bm_conn *new_conn(bm_http *http, int fd, bool local)
     c->http = http;
     c->x = (bm_exchange){ .conn = c, .local = local };
     c->bev = bufferevent_socket_new(http->base, fd, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
-    c->hangup = c->bev == NULL ? NULL : event_new(http->base, fd, EV_CLOSED, bm_conn_hangup, c);
-    if (c->hangup == NULL) {
-        if (c->bev != NULL)
-            bufferevent_free(c->bev);
-        else
-            close(fd);
+    if (c->bev == NULL) {
+        close(fd);
         bm_free(c);
         return NULL;
     }
@@ -278,5 +310,9 @@ void bm_http_free(bm_http *http)
     http->draining = true;
     while (http->conns != NULL)
         bm_conn_discard(http->conns);
+    if (http->hangups != NULL)
+        event_free(http->hangups);
+    if (http->hangup_fd >= 0)
+        close(http->hangup_fd);
     bm_free(http);
 }
