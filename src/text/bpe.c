@@ -274,7 +274,8 @@ int bm_bpe_word(const bm_bpe *bpe, bm_merge_work *work, bm_word *words, const ch
     if (rc == 0 && slot != NULL && out->n - before <= BM_WORD_IDS) {
         *slot = key;
         slot->n = (uint8_t)(out->n - before);
-        memcpy(slot->ids, out->ids + before, slot->n * sizeof *slot->ids);
+        for (uint8_t i = 0; i < slot->n; i++)
+            slot->ids[i] = out->ids[before + i];
     }
     return rc;
 }

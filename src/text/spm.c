@@ -147,7 +147,8 @@ static int encode_word(const bm_spm *spm, bm_merge_work *work, bm_word *words, c
     if (rc == 0 && slot != NULL && !*unknown && out->n - before <= BM_WORD_IDS) {
         *slot = key;
         slot->n = (uint8_t)(out->n - before);
-        memcpy(slot->ids, out->ids + before, slot->n * sizeof *slot->ids);
+        for (uint8_t i = 0; i < slot->n; i++)
+            slot->ids[i] = out->ids[before + i];
     }
     return rc;
 }

@@ -4,7 +4,7 @@ model for each call, the server once; both call the same function), then all lin
 Broken UTF-8 is given to the peer as Python's errors='replace' makes it, which is what ours must do by itself.
 Characters newer than Unicode 14 are left out: llama.cpp's tables are of 15.1, those of HF tokenizers (and ours) of 16.0.
 usage: llama.py MODEL.gguf [VECTORS.txt]     PEERS (default ~/.cache/baimo-peers); exit 1 on any difference.
-With VECTORS, lines and their ids are written for the unit tests: hex of the line, a blank, ids with commas."""
+With VECTORS, lines and their ids are written for the unit tests: hex of the line, a blank, ids with commas ("-" for none)."""
 import http.client
 import json
 import os
@@ -87,7 +87,7 @@ def main():
                         print(f"line {i} parse={parse} {text[:160]!r}\n  at {at}: want {want[at:at + 12]}\n           have {have[at:at + 12]}")
             if mine.decode(mine.encode(line)) != text.encode() and (bad := bad + 1) <= 5:
                 print(f"line {i} {text[:160]!r} does not decode to itself")
-            if vectors and len(line) < 400 and (i < 250 or i % 100 == 0):
+            if vectors and len(line) < 160 and (i < 60 or i % 150 == 0):
                 vectors.write(f"{line.hex() or '-'} {','.join(map(str, mine.encode(line))) or '-'}\n")
     finally:
         peer.close()

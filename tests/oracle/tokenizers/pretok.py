@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Every row of the pre-tokeniser table against Hugging Face tokenizers 0.23 running the published regular expressions.
 Expressions are those of each family's tokenizer.json, as llama.cpp's llama-vocab.cpp quotes them (its own where it quotes none).
-usage: pretok.py [SHAPE...]     Prints one line a shape; exit 1 on any difference."""
+usage: pretok.py [--vectors FILE] [SHAPE...]     Prints one line a shape; exit 1 on any difference.
+With FILE, some lines and where the peer cuts them are written for the unit tests: "= hex of the line", then "name ends"."""
 import sys
 
 from tokenizers import Regex, pre_tokenizers
@@ -69,14 +70,30 @@ SHAPES = {
 ALSO = {"digit": [r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"]}
 
 
+def peer_of(expressions):
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(e), "isolated") for e in expressions])
+
+
+def ends_of(peer, text):
+    ends, pos = [], 0
+    for piece, _ in peer.pre_tokenize_str(text):
+        pos += len(piece.encode())
+        ends.append(pos)
+    return ends
+
+
+def write_vectors(path, rows, texts):
+    with open(path, "w") as out:
+        for text in [t for i, t in enumerate(texts) if len(t.encode()) < 130 and (i < 50 and i % 4 == 1 or i > 300 and i % 2000 == 0 or i < 60 and "ſ" in t)]:
+            out.write(f"= {text.encode().hex()}\n")
+            for shape, names in rows.items():
+                out.write(f"{names[-1]} {','.join(map(str, ends_of(peer_of(SHAPES[shape]), text)))}\n")
+
+
 def check(lib, name, expressions, texts):
-    peer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(e), "isolated") for e in expressions])
-    bad = 0
+    peer, bad = peer_of(expressions), 0
     for text in texts:
-        want, pos = [], 0
-        for piece, _ in peer.pre_tokenize_str(text):
-            pos += len(piece.encode())
-            want.append(pos)
+        want = ends_of(peer, text)
         have = shim.split(lib, name, text.encode())
         if have != want:
             bad += 1
@@ -89,17 +106,21 @@ def main():
     lib = shim.load()
     texts = [line.decode(errors="replace") for line in corpus.lines(long=False)]
     texts += ["x" * 100000, " " * 3000, "7" * 30001, "ab1" * 20000, "\n" * 2000]
-    rows, worst = {}, 0
+    rows, worst, only = {}, 0, sys.argv[1:]
+    vectors = only[1] if only[:1] == ["--vectors"] else None
+    only = only[2:] if vectors else only
     for name, shape in shim.pretok_rows(lib):
         rows.setdefault(shape, []).append(name)
     assert set(rows) == set(SHAPES), set(rows) ^ set(SHAPES)
     for shape, names in rows.items():
-        if len(sys.argv) < 2 or shape in sys.argv[1:]:
+        if not only or shape in only:
             bad = check(lib, names[0], SHAPES[shape], texts)
             if shape in ALSO:
                 bad += check(lib, names[0], ALSO[shape], texts)
             worst += bad
             print(f"{shape}: {len(texts)} lines, {bad} differ ({len(names)} names)", flush=True)
+    if vectors:
+        write_vectors(vectors, rows, texts)
     print(f"{len(rows)} shapes, {sum(map(len, rows.values()))} names, {worst} differences")
     sys.exit(worst != 0)
 
