@@ -36,6 +36,14 @@ typedef struct scan {
 
 typedef void visit_fn(scan *s, const char *path);
 
+/* Whether a path was built: no memory ends the scan, one too long for the system is passed over. */
+static bool built(scan *s, const bm_buf *path)
+{
+    if (path->failed)
+        s->rc = bm_fail(s->err, BM_NOMEM, "no memory for the paths of the scan");
+    return s->rc == 0 && path->len < PATH_MAX;
+}
+
 static bool remember(scan *s, const char *real)
 {
     for (size_t i = 0; i < s->n_seen; i++)
@@ -74,12 +82,12 @@ static void walk(scan *s, const char *dir, int depth, visit_fn *visit)
 
     for (int i = 0; i < n; i++) {
         const char *name = entries[i]->d_name;
-        bm_buf path = { .limit = PATH_MAX - 1 };
+        bm_buf path = { 0 };
         struct stat st;
         if (s->rc == 0 && name[0] != '.') {
             bm_buf_printf(&path, "%s/%s", dir, name);
-            if (path.failed || lstat(path.data, &st) < 0)
-                ;                                                /* gone, or deeper than any real one */
+            if (!built(s, &path) || lstat(path.data, &st) < 0)
+                ;                                                /* gone */
             else if (S_ISDIR(st.st_mode))
                 walk(s, path.data, depth + 1, visit);
             else if (++s->n_files > MOST_FILES)
@@ -183,17 +191,21 @@ static void visit_manifest(scan *s, const char *path)
 {
     char *text, hex[65], name[128];
     size_t len;
+    int rc = 0;
     json_t *manifest;
-    bm_buf blob = { .limit = PATH_MAX - 1 };
+    bm_buf blob = { 0 };
     struct stat st;
 
     if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode) || !ollama_name(path + strlen(s->base) + strlen("/manifests/"), name) ||
-        bm_read_file(&text, &len, path, MANIFEST_BYTES, NULL) < 0)
+        (rc = bm_read_file(&text, &len, path, MANIFEST_BYTES, NULL)) < 0) {
+        if (rc == BM_NOMEM)
+            s->rc = bm_fail(s->err, BM_NOMEM, "%s: no memory to read it", path);
         return;
+    }
     manifest = json_loadb(text, len, 0, NULL);
     if (model_layer(manifest, hex)) {
         bm_buf_printf(&blob, "%s/blobs/sha256-%s", s->base, hex);
-        if (!blob.failed)
+        if (built(s, &blob))
             report(s, blob.data, name);
     }
     bm_buf_done(&blob);
@@ -205,17 +217,19 @@ static void visit_manifest(scan *s, const char *path)
 
 static void scan_dir(scan *s, const char *source, const char *base, const char *below, visit_fn *visit)
 {
-    bm_buf path = { .limit = PATH_MAX - 1 };
+    bm_buf path = { 0 };
     struct stat st;
 
+    if (s->rc != 0)
+        return;
     bm_buf_printf(&path, "%s%s", base, below);
-    if (s->rc == 0 && !path.failed && stat(path.data, &st) == 0 && S_ISDIR(st.st_mode)) {
+    if (built(s, &path) && stat(path.data, &st) == 0 && S_ISDIR(st.st_mode)) {
         s->source = source;
         s->base = visit == visit_manifest ? base : path.data;
         s->n_files = 0;
         if (visit == visit_manifest)
             bm_buf_puts(&path, "/manifests");
-        if (!path.failed)
+        if (built(s, &path))
             walk(s, path.data, 0, visit);
     }
     bm_buf_done(&path);
@@ -223,10 +237,10 @@ static void scan_dir(scan *s, const char *source, const char *base, const char *
 
 static void scan_below(scan *s, const char *home, const char *cache)
 {
-    bm_buf ollama = { .limit = PATH_MAX - 1 };
+    bm_buf ollama = { 0 };
 
     bm_buf_printf(&ollama, "%s/.ollama/models", home);
-    if (!ollama.failed)
+    if (built(s, &ollama))
         scan_dir(s, "ollama", ollama.data, "", visit_manifest);
     bm_buf_done(&ollama);
     scan_dir(s, "lmstudio", home, "/.lmstudio/models", visit_gguf);
@@ -255,7 +269,7 @@ static void scan_environment(scan *s)
 int bm_shelf_scan(const char *root, int (*found)(void *arg, const bm_scan_hit *hit), void *arg, bm_error *err)
 {
     scan s = { .found = found, .arg = arg, .err = err };
-    bm_buf cache = { .limit = PATH_MAX - 1 };
+    bm_buf cache = { 0 };
     char *home = NULL;
     const char *xdg = root == NULL ? getenv("XDG_CACHE_HOME") : NULL;
 
@@ -265,9 +279,7 @@ int bm_shelf_scan(const char *root, int (*found)(void *arg, const bm_scan_hit *h
         bm_buf_puts(&cache, xdg);
     else
         bm_buf_printf(&cache, "%s/.cache", root != NULL ? root : home);
-    if (cache.failed)
-        s.rc = bm_fail(err, BM_INVALID, "%s: its path is too long", root != NULL ? root : home);
-    else
+    if (built(&s, &cache))
         scan_below(&s, root != NULL ? root : home, cache.data);
     if (root == NULL)
         scan_environment(&s);
