@@ -39,9 +39,12 @@ $(BUILD)/obj/compute/%_avxvnni.o:    ISA := -mavx2 -mfma -mf16c -mavxvnni
 $(BUILD)/obj/compute/%_avx512.o:     ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c
 $(BUILD)/obj/compute/%_avx512bf16.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mfma -mf16c
 
+# Kernels are large unrolled functions: full debug information would triple their compile time.
+$(BUILD)/obj/compute/kernels_%.o:    LATE := -g1
+
 $(BUILD)/obj/%.o: src/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
+	$(CC) $(ALL_CFLAGS) $(ISA) $(LATE) -MMD -MP -c -o $@ $<
 
 # The chat page is embedded: console/index.html as bytes.
 $(BUILD)/gen/page.c: $(wildcard console/*) tools/embed.py
