@@ -186,7 +186,8 @@ static int set_value(const char *command, const cli_option *o, const char *as, c
         return 0;
     case CLI_INT:
         if (!bm_parse_int(text, INT64_MIN, INT64_MAX, &i) || (double)i < o->min || (double)i > o->max)
-            return cli_usage_error(command, "%s: expected a whole number from %.0f to %.0f, found '%.100s'", as, o->min, o->max, text);
+            return cli_usage_error(command, "%s: expected a whole number from %.0f to %.0f, found '%.100s'", as, o->min, o->max,
+                                   text);
         *(int64_t *)o->value = i;
         return 0;
     case CLI_FLOAT:

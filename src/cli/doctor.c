@@ -31,7 +31,8 @@ typedef struct report {
 } report;
 
 /* help: what the reader can do about it; NULL when there is nothing to do. */
-static void say(report *r, verdict v, const char *name, const char *help, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+static void say(report *r, verdict v, const char *name, const char *help, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
 static void say(report *r, verdict v, const char *name, const char *help, const char *fmt, ...)
 {
     char text[600];
@@ -42,8 +43,8 @@ static void say(report *r, verdict v, const char *name, const char *help, const 
     va_end(ap);
     r->n[v]++;
     if (r->as_json) {
-        json_array_append_new(r->checks, json_pack("{s:s, s:s, s:s, s:s?}", "check", name, "verdict", v == FAIL ? "fail" : verdict_names[v],
-                                                   "found", text, "help", help));
+        json_array_append_new(r->checks, json_pack("{s:s, s:s, s:s, s:s?}", "check", name, "verdict",
+                                                   v == FAIL ? "fail" : verdict_names[v], "found", text, "help", help));
         return;
     }
     printf("%-4s  %-13s ", verdict_names[v], name);
@@ -92,7 +93,8 @@ static void check_cpu(report *r, const bm_cpu *cpu)
     if (bm_isa_choose(&isa, cpu, &err) < 0)
         say(r, FAIL, "instructions", "unset BAIMO_CPU", "%s", err.msg);
     else if (isa == BM_ISA_REF)
-        say(r, WARN, "instructions", getenv("BAIMO_CPU") != NULL ? "unset BAIMO_CPU" : "a CPU or a virtual machine type with AVX2 is many times faster",
+        say(r, WARN, "instructions",
+            getenv("BAIMO_CPU") != NULL ? "unset BAIMO_CPU" : "a CPU or a virtual machine type with AVX2 is many times faster",
             "no AVX2 in use:%s; kernels: ref", sets.len > 0 ? sets.data : " none");
     else
         say(r, OK, "instructions", NULL, "%s; kernels: %s", sets.len > 0 ? sets.data + 1 : "none", bm_isa_name(isa));
@@ -109,11 +111,13 @@ static void check_threads(report *r, const bm_cpu *cpu)
     if (cpu->quota_cpus > 0 && cpu->quota_cpus < 1)
         say(r, WARN, "threads", "give the container or service at least one whole CPU", "%s, %d cores", quota, cpu->n_physical);
     else
-        say(r, OK, "threads", NULL, "%d: %d cores, %d logical CPUs allowed, %s", cpu->n_threads_default, cpu->n_physical, cpu->n_logical, quota);
+        say(r, OK, "threads", NULL, "%d: %d cores, %d logical CPUs allowed, %s", cpu->n_threads_default, cpu->n_physical,
+            cpu->n_logical, quota);
     read_small("/proc/loadavg", load, sizeof load);
     busy = atof(load);
     if (busy > 0.5 * cpu->n_logical + 0.5)
-        say(r, WARN, "load", "models share the cores with whatever else runs: top", "%.1f on %d logical CPUs", busy, cpu->n_logical);
+        say(r, WARN, "load", "models share the cores with whatever else runs: top", "%.1f on %d logical CPUs", busy,
+            cpu->n_logical);
     else
         say(r, OK, "load", NULL, "%.1f on %d logical CPUs", busy, cpu->n_logical);
 }
@@ -126,7 +130,8 @@ static void check_memory(report *r, const bm_cpu *cpu)
     cli_size_text(all, cpu->memory_bytes);
     cli_size_text(left, available);
     if (available < gib / 2)
-        say(r, FAIL, "memory", "stop other programs or raise the container's limit: the smallest models need 0.5 GiB", "%s free of %s", left, all);
+        say(r, FAIL, "memory", "stop other programs or raise the container's limit: the smallest models need 0.5 GiB",
+            "%s free of %s", left, all);
     else if (available < 2 * gib)
         say(r, WARN, "memory", "enough for models below about a billion parameters", "%s free of %s", left, all);
     else
@@ -142,12 +147,14 @@ static void check_kernel(report *r)
         say(r, OK, "system", NULL, "%s %s on %s", u.sysname, u.release, u.machine);
     read_small("/sys/kernel/mm/transparent_hugepage/enabled", thp, sizeof thp);
     if (strstr(thp, "[never]") != NULL)
-        say(r, WARN, "huge pages", "as root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled", "transparent huge pages are off");
+        say(r, WARN, "huge pages", "as root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
+            "transparent huge pages are off");
     else if (thp[0] != '\0')
         say(r, OK, "huge pages", NULL, "transparent: %s", thp);
     read_small("/proc/sys/vm/overcommit_memory", overcommit, sizeof overcommit);
     if (strcmp(overcommit, "2") == 0)
-        say(r, WARN, "overcommit", "as root: sysctl vm.overcommit_memory=0", "strict (2): a large model may be refused though memory is free");
+        say(r, WARN, "overcommit", "as root: sysctl vm.overcommit_memory=0",
+            "strict (2): a large model may be refused though memory is free");
     else if (overcommit[0] != '\0')
         say(r, OK, "overcommit", NULL, "%s", overcommit[0] == '0' ? "heuristic (0)" : "always (1)");
     read_small("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", governor, sizeof governor);
@@ -182,13 +189,14 @@ static void check_limits(report *r)
     limit_text(text, files.rlim_cur, false);
     limit_text(hard, files.rlim_max, false);
     if (files.rlim_cur < 1024)
-        say(r, files.rlim_cur < 64 ? FAIL : WARN, "open files", "ulimit -n 4096, or LimitNOFILE=65536 in the service's unit", "%s, at most %s: each client takes one",
-            text, hard);
+        say(r, files.rlim_cur < 64 ? FAIL : WARN, "open files", "ulimit -n 4096, or LimitNOFILE=65536 in the service's unit",
+            "%s, at most %s: each client takes one", text, hard);
     else
         say(r, OK, "open files", NULL, "%s, at most %s", text, hard);
     limit_text(text, space.rlim_cur, true);
     if (space.rlim_cur != RLIM_INFINITY)
-        say(r, space.rlim_cur < 2 * gib ? FAIL : WARN, "address space", "ulimit -v unlimited: model files are mapped", "%s", text);
+        say(r, space.rlim_cur < 2 * gib ? FAIL : WARN, "address space", "ulimit -v unlimited: model files are mapped", "%s",
+            text);
     else
         say(r, OK, "address space", NULL, "%s", text);
     limit_text(text, locked.rlim_cur, true);
@@ -208,7 +216,8 @@ static void check_home(report *r, const char *home)
         return;
     }
     if ((st.st_mode & 077) != 0)
-        say(r, WARN, "home", "chmod 700 on it: others on this machine can look in", "%s has mode %03o", home, (unsigned)(st.st_mode & 0777));
+        say(r, WARN, "home", "chmod 700 on it: others on this machine can look in", "%s has mode %03o", home,
+            (unsigned)(st.st_mode & 0777));
     else
         say(r, OK, "home", NULL, "%s", home);
     if (statvfs(home, &fs) < 0) {
@@ -261,7 +270,8 @@ static void check_keys(report *r, bm_store *store)
     if (bm_key_any(store, &any, &err) < 0)
         say(r, FAIL, "keys", NULL, "%s", err.msg);
     else
-        say(r, OK, "keys", NULL, "%s", any ? "every request needs a key" : "none: requests need no key, and serve binds to this machine only");
+        say(r, OK, "keys", NULL, "%s",
+            any ? "every request needs a key" : "none: requests need no key, and serve binds to this machine only");
 }
 
 static void check_store(report *r, const char *home)
@@ -289,8 +299,8 @@ static int finish(report *r)
     int code = r->n[FAIL] > 0 ? 1 : 0;
 
     if (r->as_json) {
-        int rc = cli_print_json(json_pack("{s:b, s:i, s:i, s:i, s:O}", "fit", code == 0, "ok", r->n[OK], "warn", r->n[WARN], "fail", r->n[FAIL],
-                                          "checks", r->checks));
+        int rc = cli_print_json(json_pack("{s:b, s:i, s:i, s:i, s:O}", "fit", code == 0, "ok", r->n[OK], "warn", r->n[WARN],
+                                          "fail", r->n[FAIL], "checks", r->checks));
         code = rc != 0 ? rc : code;
     } else {
         printf("\n%d ok, %d warnings, %d failed\n", r->n[OK], r->n[WARN], r->n[FAIL]);

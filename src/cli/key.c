@@ -10,9 +10,9 @@ static json_t *key_json(const bm_key *key)
     char scopes[64];
 
     bm_scopes_text(key->scopes, scopes);
-    return json_pack("{s:I, s:s, s:s, s:s, s:I, s:I, s:I}", "id", (json_int_t)key->id, "name", key->name, "prefix", key->prefix, "scope",
-                     scopes, "created_ms", (json_int_t)key->created_ms, "revoked_ms", (json_int_t)key->revoked_ms, "last_used_ms",
-                     (json_int_t)key->last_used_ms);
+    return json_pack("{s:I, s:s, s:s, s:s, s:I, s:I, s:I}", "id", (json_int_t)key->id, "name", key->name, "prefix", key->prefix,
+                     "scope", scopes, "created_ms", (json_int_t)key->created_ms, "revoked_ms", (json_int_t)key->revoked_ms,
+                     "last_used_ms", (json_int_t)key->last_used_ms);
 }
 
 static int print_new_key(const bm_key *key, const char *secret, bool as_json)
@@ -28,8 +28,9 @@ static int print_new_key(const bm_key *key, const char *secret, bool as_json)
     bm_scopes_text(key->scopes, scopes);
     printf("%s\n", secret);
     fflush(stdout);
-    fprintf(stderr, "This key is shown once. Send it as 'Authorization: Bearer %s...'. Scope: %s. Take it back: baimo key revoke ", key->prefix,
-            scopes);
+    fprintf(stderr,
+            "This key is shown once. Send it as 'Authorization: Bearer %s...'. Scope: %s. Take it back: baimo key revoke ",
+            key->prefix, scopes);
     fprintf(stderr, "%s\n", key->name);
     return 0;
 }
@@ -39,9 +40,11 @@ static int key_add(int argc, char **argv)
     const char *scopes = NULL;
     bool as_json = false;
     const cli_option options[] = {
-        { "scope", NULL, CLI_STR, &scopes, 0, 0, "SCOPES", "what it may do, comma-separated: infer, models, tune, eval, admin, audit (default infer)" },
+        { "scope", NULL, CLI_STR, &scopes, 0, 0, "SCOPES",
+          "what it may do, comma-separated: infer, models, tune, eval, admin, audit (default infer)" },
         { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" },
-        { .name = NULL } };
+        { .name = NULL }
+    };
     const cli_command self = { "key add", "NAME [--scope infer]",
                                "Make an API key. It is printed once, and only its hash is kept.\n"
                                "Once a key exists, every request to the server needs one.",
@@ -76,7 +79,8 @@ static void print_keys(const bm_key *keys, size_t n, bool all)
         bm_scopes_text(keys[i].scopes, scopes);
         cli_time_text(made, keys[i].created_ms);
         cli_time_text(used, keys[i].last_used_ms);
-        printf("%-12s %-17s %-17s %-9s %-16s ", keys[i].prefix, made, used, keys[i].revoked_ms != 0 ? "revoked" : "valid", scopes);
+        printf("%-12s %-17s %-17s %-9s %-16s ", keys[i].prefix, made, used, keys[i].revoked_ms != 0 ? "revoked" : "valid",
+               scopes);
         cli_print_safe(keys[i].name);
         putchar('\n');
     }
@@ -91,8 +95,9 @@ static int key_ls(int argc, char **argv)
         { "all", "-a", CLI_FLAG, &all, 0, 0, NULL, "revoked ones too" },
         { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" },
         { .name = NULL } };
-    const cli_command self = { "key ls", "[--all] [--json]", "List the API keys by their first characters. The keys themselves are not kept.",
-                               "baimo key ls", options };
+    const cli_command self = { "key ls", "[--all] [--json]",
+                               "List the API keys by their first characters. The keys themselves are not kept.", "baimo key ls",
+                               options };
     bm_store *store;
     bm_error err;
     bm_key *keys;
@@ -125,7 +130,8 @@ static int key_revoke(int argc, char **argv)
 {
     bool as_json = false;
     const cli_option options[] = { { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" }, { .name = NULL } };
-    const cli_command self = { "key revoke", "NAME|KEY", "Take a key back, by its name or its first characters. A running server refuses it at once.",
+    const cli_command self = { "key revoke", "NAME|KEY",
+                               "Take a key back, by its name or its first characters. A running server refuses it at once.",
                                "baimo key revoke alice", options };
     bm_store *store;
     bm_error err;

@@ -7,7 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static long long number(const json_t *object, const char *key) { return (long long)json_integer_value(json_object_get(object, key)); }
+static long long number(const json_t *object, const char *key)
+{
+    return (long long)json_integer_value(json_object_get(object, key));
+}
 
 static void print_models(const json_t *models)
 {
@@ -50,8 +53,10 @@ static int ask(const char *home, char **body, size_t *len, bm_error *err)
 int cmd_ps(int argc, char **argv)
 {
     bool as_json = false;
-    const cli_option options[] = { { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "the server's whole answer, for programs" }, { .name = NULL } };
-    const cli_command self = { "ps", "[--json]", "What the running server of this home has loaded: memory, context, active and queued requests.",
+    const cli_option options[] = { { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "the server's whole answer, for programs" },
+                                   { .name = NULL } };
+    const cli_command self = { "ps", "[--json]",
+                               "What the running server of this home has loaded: memory, context, active and queued requests.",
                                "baimo ps", options };
     char *home = NULL, *body = NULL;
     size_t len;

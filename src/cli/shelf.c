@@ -23,10 +23,10 @@ static void params_text(char out[24], int64_t n)
 
 static json_t *model_json(const bm_shelf_model *m)
 {
-    return json_pack("{s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:I, s:s, s:I, s:b}", "name", m->name, "path", m->path, "sha256", m->sha256,
-                     "size_bytes", (json_int_t)m->size_bytes, "arch", m->arch, "quantization", m->quantization, "license", m->license,
-                     "n_params", (json_int_t)m->n_params, "n_ctx_train", (json_int_t)m->n_ctx_train, "source", m->source, "created_ms",
-                     (json_int_t)m->created_ms, "missing", (int)m->missing);
+    return json_pack("{s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:I, s:s, s:I, s:b}", "name", m->name, "path", m->path, "sha256",
+                     m->sha256, "size_bytes", (json_int_t)m->size_bytes, "arch", m->arch, "quantization", m->quantization,
+                     "license", m->license, "n_params", (json_int_t)m->n_params, "n_ctx_train", (json_int_t)m->n_ctx_train,
+                     "source", m->source, "created_ms", (json_int_t)m->created_ms, "missing", (int)m->missing);
 }
 
 static void print_field(const char *name, const char *value)
@@ -68,7 +68,8 @@ static int check_source(const char *source, bm_error *err)
 
     for (size_t i = 0; i < sizeof remote / sizeof remote[0]; i++)
         if (strncasecmp(source, remote[i], strlen(remote[i])) == 0) {
-            bm_fail(err, BM_UNSUPPORTED, "%s: this version takes a GGUF file that is on this machine, not '%s'", source, remote[i]);
+            bm_fail(err, BM_UNSUPPORTED, "%s: this version takes a GGUF file that is on this machine, not '%s'", source,
+                    remote[i]);
             return bm_hint(err, "download the .gguf file, then: baimo shelf add FILE.gguf"), BM_UNSUPPORTED;
         }
     return 0;
@@ -167,7 +168,8 @@ static int on_hit(void *arg, const bm_scan_hit *hit)
     if (s->dry) {
         s->n_added++;
         note(s, "found", hit, hit->name, hit->path);
-        json_array_append_new(s->added, json_pack("{s:s, s:s, s:s}", "name", hit->name, "path", hit->path, "source", hit->source));
+        json_array_append_new(s->added,
+                              json_pack("{s:s, s:s, s:s}", "name", hit->name, "path", hit->path, "source", hit->source));
         return 0;
     }
     if ((rc = add_hit(s, hit, &model, &err)) < 0) {
@@ -191,9 +193,11 @@ static int shelf_scan(int argc, char **argv)
         { "dry-run", NULL, CLI_FLAG, &s.dry, 0, 0, NULL, "say what is there, add nothing" },
         { "json", NULL, CLI_FLAG, &s.as_json, 0, 0, NULL, "for programs: added, skipped, known" },
         { .name = NULL } };
-    const cli_command self = { "shelf scan", "[--root DIR] [--dry-run]",
-                               "Find the GGUF files of Ollama, LM Studio, and the Hugging Face and llama.cpp caches, and add them in place.",
-                               "baimo shelf scan", options };
+    const cli_command self = {
+        "shelf scan", "[--root DIR] [--dry-run]",
+        "Find the GGUF files of Ollama, LM Studio, and the Hugging Face and llama.cpp caches, and add them in place.",
+        "baimo shelf scan", options
+    };
     bm_error err;
     int n, rc;
 
@@ -210,7 +214,7 @@ static int shelf_scan(int argc, char **argv)
     else if (s.as_json)
         rc = cli_print_json(json_pack("{s:O, s:O, s:i}", "added", s.added, "skipped", s.skipped, "known", s.n_known));
     else if (s.n_added + s.n_known + s.n_bad == 0)
-        puts("no GGUF files of Ollama, LM Studio, Hugging Face or llama.cpp found; a file elsewhere: baimo shelf add FILE.gguf");
+        puts("no GGUF files of Ollama, LM Studio, Hugging Face or llama.cpp found; elsewhere: baimo shelf add FILE.gguf");
     else
         printf("%d %s, %d known already, %d skipped\n", s.n_added, s.dry ? "found" : "added", s.n_known, s.n_bad);
     json_decref(s.added);
@@ -289,7 +293,8 @@ static int shelf_show(int argc, char **argv)
 {
     bool as_json = false;
     const cli_option options[] = { { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" }, { .name = NULL } };
-    const cli_command self = { "shelf show", "NAME", "What is recorded of a model. Its metadata and tensors: baimo inspect FILE.",
+    const cli_command self = { "shelf show", "NAME",
+                               "What is recorded of a model. Its metadata and tensors: baimo inspect FILE.",
                                "baimo shelf show smollm2", options };
     bm_shelf_model model;
     bm_store *store;
@@ -314,40 +319,44 @@ static int shelf_show(int argc, char **argv)
 
 /* ---- rm, alias ---- */
 
+static int remove_all(bm_store *store, int n, char **names, json_t *removed)
+{
+    bm_error err;
+
+    for (int i = 0; i < n; i++) {
+        if (bm_shelf_remove(store, names[i], &err) < 0)
+            return cli_fail(&err);
+        if (removed != NULL)
+            json_array_append_new(removed, json_string(names[i]));
+        else
+            printf("%s is off the shelf; its file was not touched\n", names[i]);
+    }
+    return removed == NULL ? 0 : cli_print_json(json_pack("{s:O}", "removed", removed));
+}
+
 static int shelf_rm(int argc, char **argv)
 {
     bool as_json = false;
     const cli_option options[] = { { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" }, { .name = NULL } };
-    const cli_command self = { "shelf rm", "NAME...", "Take models off the shelf. The files stay where they are.", "baimo shelf rm coder", options };
-    json_t *removed = json_array();
+    const cli_command self = { "shelf rm", "NAME...", "Take models off the shelf. The files stay where they are.",
+                               "baimo shelf rm coder", options };
+    json_t *removed = NULL;
     bm_store *store;
     bm_error err;
     int n, rc;
 
     if ((rc = cli_parse(&self, argc, argv, &n)) != 0)
-        goto out;
-    if (n < 1) {
-        rc = 1 + cli_usage_error(self.name, "expected a NAME");
-        goto out;
-    }
-    if (cli_open_store(&store, &err) < 0) {
-        rc = 1 + cli_fail(&err);
-        goto out;
-    }
-    for (int i = 0; i < n && rc == 0; i++) {
-        if (bm_shelf_remove(store, argv[i], &err) < 0) {
-            rc = 1 + cli_fail(&err);
-            break;
-        }
-        json_array_append_new(removed, json_string(argv[i]));
-        if (!as_json)
-            printf("%s is off the shelf; its file was not touched\n", argv[i]);
-    }
-    bm_store_close(store);
-    rc = rc != 0 ? rc : 1 + (as_json ? cli_print_json(json_pack("{s:O}", "removed", removed)) : 0);
-out:
+        return rc - 1;
+    if (n < 1)
+        return cli_usage_error(self.name, "expected a NAME");
+    if (cli_open_store(&store, &err) < 0)
+        return cli_fail(&err);
+    if (as_json)
+        removed = json_array();
+    rc = remove_all(store, n, argv, removed);
     json_decref(removed);
-    return rc - 1;
+    bm_store_close(store);
+    return rc;
 }
 
 static int shelf_alias(int argc, char **argv)

@@ -130,18 +130,21 @@ out:
 int cmd_tokenize(int argc, char **argv)
 {
     settings s = { .file = NULL };
-    const cli_option options[] = {
-        { "ids", NULL, CLI_FLAG, &s.ids, 0, 0, NULL, "the ids on one line, nothing else" },
-        { "count", NULL, CLI_FLAG, &s.count, 0, 0, NULL, "how many there are, nothing else" },
-        { "file", "-f", CLI_STR, &s.file, 0, 0, "FILE", "the text is in this file" },
-        { "no-special", NULL, CLI_FLAG, &s.no_special, 0, 0, NULL, "add no tokens at the beginning and end" },
-        { "parse-special", NULL, CLI_FLAG, &s.parse_special, 0, 0, NULL, "recognise control tokens such as <|im_end|> in the text" },
-        { "json", NULL, CLI_FLAG, &s.as_json, 0, 0, NULL, "for programs: count, ids, pieces" },
-        { .name = NULL } };
-    const cli_command self = { "tokenize", "MODEL [TEXT]",
-                               "Text to token ids: an id and its piece on each line. MODEL is a name on the shelf or a GGUF file.\n"
-                               "Without TEXT it is read from the standard input.",
-                               "baimo tokenize smollm2 \"Hello world\"\nbaimo tokenize smollm2 --ids < book.txt", options };
+    const cli_option options[] = { { "ids", NULL, CLI_FLAG, &s.ids, 0, 0, NULL, "the ids on one line, nothing else" },
+                                   { "count", NULL, CLI_FLAG, &s.count, 0, 0, NULL, "how many there are, nothing else" },
+                                   { "file", "-f", CLI_STR, &s.file, 0, 0, "FILE", "the text is in this file" },
+                                   { "no-special", NULL, CLI_FLAG, &s.no_special, 0, 0, NULL,
+                                     "add no tokens at the beginning and end" },
+                                   { "parse-special", NULL, CLI_FLAG, &s.parse_special, 0, 0, NULL,
+                                     "recognise control tokens such as <|im_end|> in the text" },
+                                   { "json", NULL, CLI_FLAG, &s.as_json, 0, 0, NULL, "for programs: count, ids, pieces" },
+                                   { .name = NULL } };
+    const cli_command self = {
+        "tokenize", "MODEL [TEXT]",
+        "Text to token ids: an id and its piece on each line. MODEL is a name on the shelf or a GGUF file.\n"
+        "Without TEXT it is read from the standard input.",
+        "baimo tokenize smollm2 \"Hello world\"\nbaimo tokenize smollm2 --ids < book.txt", options
+    };
     int n, rc;
 
     if ((rc = cli_parse(&self, argc, argv, &n)) != 0)

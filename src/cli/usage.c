@@ -41,8 +41,8 @@ static json_t *row_json(const bm_usage_row *r, const char *by)
 
 static void print_row(const bm_usage_row *r, const char *name)
 {
-    printf("%10lld %12lld %12lld %12lld %9lld %7lld  ", (long long)r->requests, (long long)r->prompt_tokens, (long long)r->cached_tokens,
-           (long long)r->completion_tokens, (long long)r->canceled, (long long)r->errors);
+    printf("%10lld %12lld %12lld %12lld %9lld %7lld  ", (long long)r->requests, (long long)r->prompt_tokens,
+           (long long)r->cached_tokens, (long long)r->completion_tokens, (long long)r->canceled, (long long)r->errors);
     cli_print_safe(name);
     putchar('\n');
 }
@@ -65,7 +65,8 @@ static int print_usage(const bm_usage_row *rows, size_t n, const char *by, bool 
            strcmp(by, "key") == 0 ? "KEY" : strcmp(by, "model") == 0 ? "MODEL" : "DAY");
     for (size_t i = 0; i < n; i++) {
         print_row(&rows[i], rows[i].group[0] != '\0' ? rows[i].group : strcmp(by, "key") == 0 ? "(no key)" : "(none)");
-        sum.requests += rows[i].requests, sum.prompt_tokens += rows[i].prompt_tokens, sum.cached_tokens += rows[i].cached_tokens;
+        sum.requests += rows[i].requests, sum.prompt_tokens += rows[i].prompt_tokens,
+            sum.cached_tokens += rows[i].cached_tokens;
         sum.completion_tokens += rows[i].completion_tokens, sum.canceled += rows[i].canceled, sum.errors += rows[i].errors;
     }
     if (n > 1)
@@ -82,8 +83,8 @@ int cmd_usage(int argc, char **argv)
         { "since", NULL, CLI_STR, &since, 0, 0, "WHEN", "only requests since then: 2025-01-31 (UTC), 24h or 7d" },
         { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" },
         { .name = NULL } };
-    const cli_command self = { "usage", "[--by key|model|day] [--since WHEN]", "Requests and tokens, as the engine counted them.",
-                               "baimo usage --by day --since 7d", options };
+    const cli_command self = { "usage", "[--by key|model|day] [--since WHEN]",
+                               "Requests and tokens, as the engine counted them.", "baimo usage --by day --since 7d", options };
     int64_t since_ms = 0;
     bm_usage_row *rows;
     bm_store *store;

@@ -23,7 +23,8 @@ static int dial(int *out, const char *path, bm_error *err)
     int fd;
 
     if (strlen(path) >= sizeof address.sun_path)
-        return bm_fail(err, BM_INVALID, "%s: longer than the %zu bytes of a Unix socket's name", path, sizeof address.sun_path - 1);
+        return bm_fail(err, BM_INVALID, "%s: longer than the %zu bytes of a Unix socket's name", path,
+                       sizeof address.sun_path - 1);
     memcpy(address.sun_path, path, strlen(path) + 1);
     if ((fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0)
         return bm_fail(err, BM_IO, "no socket: %s", strerror(errno));

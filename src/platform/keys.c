@@ -39,7 +39,8 @@ static int parse_scopes(unsigned *out, const char *text, bm_error *err)
             if (strlen(scope_names[i].name) == n && strncmp(scope_names[i].name, text, n) == 0)
                 bit = scope_names[i].bit;
         if (bit == 0) {
-            bm_fail(err, BM_INVALID, "scope '%.*s': expected one or more of infer,models,tune,eval,admin,audit", (int)(n < 40 ? n : 40), text);
+            bm_fail(err, BM_INVALID, "scope '%.*s': expected one or more of infer,models,tune,eval,admin,audit",
+                    (int)(n < 40 ? n : 40), text);
             return bm_param(err, "--scope"), BM_INVALID;
         }
         *out |= bit;

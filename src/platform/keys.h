@@ -7,7 +7,14 @@
 #include "store/keys.h"
 #include "store/store.h"
 
-enum { BM_SCOPE_INFER = 1, BM_SCOPE_MODELS = 2, BM_SCOPE_TUNE = 4, BM_SCOPE_EVAL = 8, BM_SCOPE_ADMIN = 16, BM_SCOPE_AUDIT = 32 };
+enum {
+    BM_SCOPE_INFER = 1,
+    BM_SCOPE_MODELS = 2,
+    BM_SCOPE_TUNE = 4,
+    BM_SCOPE_EVAL = 8,
+    BM_SCOPE_ADMIN = 16,
+    BM_SCOPE_AUDIT = 32
+};
 
 /* Make a key: secret[80] gets "bm-" and 43 characters of base64url, once. scopes by names "infer,models"; NULL: infer. */
 int bm_key_add(bm_store *store, const char *name, const char *scopes, char secret[80], bm_key *out, bm_error *err);

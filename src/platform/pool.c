@@ -293,7 +293,8 @@ static int join_waiters(entry *e, void (*ready)(void *arg), void *arg, bm_error 
     return 1;
 }
 
-int bm_pool_get(bm_pool *pool, const char *name, bm_backend **out, char canonical[128], void (*ready)(void *arg), void *arg, bm_error *err)
+int bm_pool_get(bm_pool *pool, const char *name, bm_backend **out, char canonical[128], void (*ready)(void *arg), void *arg,
+                bm_error *err)
 {
     bm_shelf_model row;
     entry *e;

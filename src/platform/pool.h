@@ -24,7 +24,8 @@ void bm_pool_free(bm_pool *pool);
  * and a reference in *out. Not loaded yet: starts the load and returns 1; `ready` is called once from another thread, perhaps
  * before this returns, when it is there or failed; then call get again. A failure is answered for some seconds before the load
  * is tried again. Unknown: BM_NOTFOUND with the nearest names. Never opens a path: only what was named at start and the shelf. */
-int  bm_pool_get(bm_pool *pool, const char *name, bm_backend **out, char canonical[128], void (*ready)(void *arg), void *arg, bm_error *err);
+int bm_pool_get(bm_pool *pool, const char *name, bm_backend **out, char canonical[128], void (*ready)(void *arg), void *arg,
+                bm_error *err);
 /* Give up waiting: true when `ready` with this arg will not be called any more, false when it was or is being called. */
 bool bm_pool_forget(bm_pool *pool, void (*ready)(void *arg), void *arg);
 void bm_pool_put(bm_pool *pool, bm_backend *backend);

@@ -110,7 +110,8 @@ static bool is_model_file(const char *path)
     const char *base = strrchr(path, '/') + 1, *of;
     size_t n = strlen(base);
 
-    if (n <= 5 || strcasecmp(base + n - 5, ".gguf") != 0 || strncasecmp(base, "mmproj", 6) == 0 || strstr(base, "mmproj") != NULL)
+    if (n <= 5 || strcasecmp(base + n - 5, ".gguf") != 0 || strncasecmp(base, "mmproj", 6) == 0 ||
+        strstr(base, "mmproj") != NULL)
         return false;
     of = strstr(base, "-of-");
     return of == NULL || of - base < 6 || strncmp(of - 6, "-00001", 6) == 0 || strspn(of - 5, "0123456789") != 5;

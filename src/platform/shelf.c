@@ -37,13 +37,15 @@ int bm_shelf_check_name(const char *name, bm_error *err)
         uint32_t c;
         int n = bm_utf8_decode(name + i, len - i, &c);
         if (n < 0 || c == 0 || !name_letter(c)) {
-            bm_fail(err, BM_INVALID, "the name '%s': byte %zu (0x%02x) cannot be in a model's name", name, i + 1, (unsigned char)name[i]);
+            bm_fail(err, BM_INVALID, "the name '%s': byte %zu (0x%02x) cannot be in a model's name", name, i + 1,
+                    (unsigned char)name[i]);
             return bm_hint(err, "letters, digits and ._:@/- can; '+' joins a model and its adapter"), BM_INVALID;
         }
         i += (size_t)n;
     }
     if (strchr("._:@/-", name[0]) != NULL || name[len - 1] == '/' || strstr(name, "..") != NULL || strstr(name, "//") != NULL)
-        return bm_fail(err, BM_INVALID, "the name '%s': it begins with a letter or digit, and has no '..', '//' or closing '/'", name);
+        return bm_fail(err, BM_INVALID, "the name '%s': it begins with a letter or digit, and has no '..', '//' or closing '/'",
+                       name);
     return 0;
 }
 
@@ -294,14 +296,15 @@ static int check_present(const bm_shelf_model *row, bm_error *err)
 {
     if (!row->missing)
         return 0;
-    bm_fail(err, BM_NOTFOUND, "model '%s': its file %s is gone or has another size than the %lld bytes that were recorded", row->name,
-            row->path, (long long)row->size_bytes);
+    bm_fail(err, BM_NOTFOUND, "model '%s': its file %s is gone or has another size than the %lld bytes that were recorded",
+            row->name, row->path, (long long)row->size_bytes);
     return bm_hint(err, "baimo shelf rm %s, then baimo shelf add FILE", row->name), BM_NOTFOUND;
 }
 
 int bm_shelf_resolve(bm_store *store, const char *model, bm_shelf_model *out, bm_error *err)
 {
     bm_error unused;
+    char hint[sizeof unused.hint];
     int rc;
 
     if (model == NULL || model[0] == '\0') {
@@ -318,10 +321,13 @@ int bm_shelf_resolve(bm_store *store, const char *model, bm_shelf_model *out, bm
         if (rc != BM_NOTFOUND)
             return rc;
     }
+    if (!looks_like_path(model) && resolve_path(store, model, out, &unused) == 1)
+        return 0;
+    if (store == NULL)
+        return bm_fail(err, BM_NOTFOUND, "%s: no such file", model);
     if (!looks_like_path(model))
-        return resolve_path(store, model, out, &unused) == 1 ? 0 : store == NULL ? bm_fail(err, BM_NOTFOUND, "%s: no such file", model) : BM_NOTFOUND;
-    char hint[sizeof unused.hint];
-    snprintf(hint, sizeof hint, "%s", store == NULL || err == NULL ? "" : err->hint);
-    bm_fail(err, BM_NOTFOUND, "%s: no such file%s", model, store == NULL ? "" : ", and no such name on the shelf");
+        return BM_NOTFOUND;                                      /* err names the nearest already */
+    memcpy(hint, err == NULL ? "" : err->hint, err == NULL ? 1 : sizeof hint);
+    bm_fail(err, BM_NOTFOUND, "%s: no such file, and no such name on the shelf", model);
     return bm_hint(err, "%s", hint), BM_NOTFOUND;
 }

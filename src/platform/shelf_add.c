@@ -62,7 +62,8 @@ static int look(bm_shelf_model *row, const char *path, bm_error *err)
     if (realpath(path, real) == NULL || stat(real, &st) < 0)
         return bm_fail(err, errno == ENOENT ? BM_NOTFOUND : BM_IO, "%s: cannot open: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode))
-        return bm_fail(err, BM_INVALID, "%s: %s; expected a GGUF file", path, S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
+        return bm_fail(err, BM_INVALID, "%s: %s; expected a GGUF file", path,
+                       S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
     if (strlen(real) >= sizeof row->path)
         return bm_fail(err, BM_INVALID, "%s: its path is longer than %zu bytes", path, sizeof row->path - 1);
     memcpy(row->path, real, strlen(real) + 1);
@@ -75,8 +76,8 @@ static int look(bm_shelf_model *row, const char *path, bm_error *err)
 
 static bool same_file(const bm_shelf_model *a, const bm_shelf_model *b)
 {
-    return strcmp(a->path, b->path) == 0 && a->size_bytes == b->size_bytes && a->mtime_ns == b->mtime_ns && a->device == b->device &&
-           a->inode == b->inode;
+    return strcmp(a->path, b->path) == 0 && a->size_bytes == b->size_bytes && a->mtime_ns == b->mtime_ns &&
+           a->device == b->device && a->inode == b->inode;
 }
 
 /* A row that this file is already: unchanged since it was hashed (want->sha256 ""), or of the same bytes. 1 and *out, or 0. */
@@ -155,8 +156,8 @@ int bm_shelf_add(bm_store *store, const char *path, const char *name, const char
         (rc = bm_sha256_file(&hash, row.path, progress, arg, err)) < 0 || (rc = look(&after, row.path, err)) < 0)
         return rc;
     if (!same_file(&row, &after))
-        return bm_fail(err, BM_IO, "%s: changed while it was read: %lld bytes before, %lld after", path, (long long)row.size_bytes,
-                       (long long)after.size_bytes);
+        return bm_fail(err, BM_IO, "%s: changed while it was read: %lld bytes before, %lld after", path,
+                       (long long)row.size_bytes, (long long)after.size_bytes);
     bm_hex(row.sha256, hash.bytes, sizeof hash.bytes);
     snprintf(row.source, sizeof row.source, "%s", source == NULL ? "file" : source);
     if ((rc = find_same(store, &row, name, out, err)) != 0)

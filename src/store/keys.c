@@ -41,8 +41,8 @@ int bm_keys_insert(bm_store *store, bm_key *key, const bm_sha256 *hash, bm_error
         bm_hint(err, "take another name, or first: baimo key revoke %s", key->name);
     }
     if (rc == 0)
-        rc = bm_db_run(db, err, "INSERT INTO key (name, prefix, hash, scopes, created_ms) VALUES (?, ?, ?, ?, ?)", "ssbii", key->name,
-                       key->prefix, hash->bytes, (int)sizeof hash->bytes, (int64_t)key->scopes, key->created_ms);
+        rc = bm_db_run(db, err, "INSERT INTO key (name, prefix, hash, scopes, created_ms) VALUES (?, ?, ?, ?, ?)", "ssbii",
+                       key->name, key->prefix, hash->bytes, (int)sizeof hash->bytes, (int64_t)key->scopes, key->created_ms);
     if (rc == 0)
         key->id = sqlite3_last_insert_rowid(db->handle);
     return bm_db_end(db, rc, err);
@@ -117,8 +117,8 @@ static int look_up(bm_store *store, const bm_sha256 *hash, struct cached *slot, 
     bm_query query;
     int rc;
 
-    if ((rc = bm_query_open(&query, &store->reader, err, "SELECT " COLUMNS ", hash FROM key WHERE hash = ? AND revoked_ms = 0", "b",
-                            hash->bytes, (int)sizeof hash->bytes)) < 0)
+    if ((rc = bm_query_open(&query, &store->reader, err, "SELECT " COLUMNS ", hash FROM key WHERE hash = ? AND revoked_ms = 0",
+                            "b", hash->bytes, (int)sizeof hash->bytes)) < 0)
         return rc;
     if ((rc = bm_query_step(&query, err)) == 1) {
         read_key(&query, out);

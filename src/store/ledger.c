@@ -35,7 +35,8 @@ static int insert(bm_db *db, const bm_ledger_row *r, bm_error *err)
                        r->first_token_ms, r->total_ms);
 
     if (rc == 0 && r->key_id != 0)
-        rc = bm_db_run(db, err, "UPDATE key SET last_used_ms = max(last_used_ms, ?) WHERE id = ?", "ii", r->started_ms, r->key_id);
+        rc = bm_db_run(db, err, "UPDATE key SET last_used_ms = max(last_used_ms, ?) WHERE id = ?", "ii", r->started_ms,
+                       r->key_id);
     return rc;
 }
 

@@ -21,7 +21,10 @@ int  bm_ledger_add(bm_store *store, const bm_ledger_row *row, bm_error *err);
 /* Wait until all rows queued before are on disk, or an attempt at it failed. */
 int  bm_ledger_flush(bm_store *store, bm_error *err);
 
-typedef struct bm_usage_row { char group[128]; int64_t requests, prompt_tokens, cached_tokens, completion_tokens, canceled, errors; } bm_usage_row;
+typedef struct bm_usage_row {
+    char group[128];
+    int64_t requests, prompt_tokens, cached_tokens, completion_tokens, canceled, errors;
+} bm_usage_row;
 typedef enum bm_usage_by { BM_USAGE_KEY, BM_USAGE_MODEL, BM_USAGE_DAY } bm_usage_by;
 /* Sums of rows that started at since_ms or later; *out is the caller's to bm_free (NULL when there are none). */
 int bm_ledger_sum(bm_store *store, bm_usage_by by, int64_t since_ms, bm_usage_row **out, size_t *n, bm_error *err);

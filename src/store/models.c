@@ -11,9 +11,15 @@
 
 static void read_row(bm_query *q, bm_model_row *row)
 {
-    *row = (bm_model_row){ .id = bm_query_int(q, 0), .size_bytes = bm_query_int(q, 4), .mtime_ns = bm_query_int(q, 5),
-                           .device = bm_query_int(q, 6), .inode = bm_query_int(q, 7), .n_params = bm_query_int(q, 11),
-                           .n_ctx_train = bm_query_int(q, 12), .parent = bm_query_int(q, 14), .created_ms = bm_query_int(q, 15) };
+    *row = (bm_model_row){ .id = bm_query_int(q, 0),
+                           .size_bytes = bm_query_int(q, 4),
+                           .mtime_ns = bm_query_int(q, 5),
+                           .device = bm_query_int(q, 6),
+                           .inode = bm_query_int(q, 7),
+                           .n_params = bm_query_int(q, 11),
+                           .n_ctx_train = bm_query_int(q, 12),
+                           .parent = bm_query_int(q, 14),
+                           .created_ms = bm_query_int(q, 15) };
     bm_query_text(q, 1, row->name, sizeof row->name);
     bm_query_text(q, 2, row->path, sizeof row->path);
     bm_query_text(q, 3, row->sha256, sizeof row->sha256);
@@ -82,13 +88,13 @@ int bm_models_insert(bm_store *store, bm_model_row *row, bm_error *err)
     if (rc < 0)
         return rc;
     if ((rc = name_free(db, row->name, err)) == 0)
-        rc = bm_db_run(db, err,
-                       "INSERT INTO model (name, path, sha256, size_bytes, mtime_ns, device, inode, arch, quantization, license, "
-                       "n_params, n_ctx_train, source, parent, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-                       "nullif(?, 0), ?)",
-                       "sssiiiisssiisii", row->name, row->path, row->sha256, row->size_bytes, row->mtime_ns, row->device, row->inode,
-                       row->arch, row->quantization, row->license, row->n_params, row->n_ctx_train, row->source, parent,
-                       row->created_ms);
+        rc = bm_db_run(
+            db, err,
+            "INSERT INTO model (name, path, sha256, size_bytes, mtime_ns, device, inode, arch, quantization, license, "
+            "n_params, n_ctx_train, source, parent, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+            "nullif(?, 0), ?)",
+            "sssiiiisssiisii", row->name, row->path, row->sha256, row->size_bytes, row->mtime_ns, row->device, row->inode,
+            row->arch, row->quantization, row->license, row->n_params, row->n_ctx_train, row->source, parent, row->created_ms);
     if (rc == 0)
         row->id = sqlite3_last_insert_rowid(db->handle);
     return bm_db_end(db, rc, err);
@@ -113,9 +119,11 @@ int bm_models_delete(bm_store *store, const char *name, bm_error *err)
 
     if (rc < 0)
         return rc;
-    rc = bm_db_run(db, err,
-                   "INSERT INTO alias_history (alias, model_name, sha256, at_ms) SELECT alias.name, '', '', ? FROM alias JOIN model "
-                   "ON model.id = alias.model_id WHERE model.name = ?", "is", bm_wall_ms(), name);
+    rc = bm_db_run(
+        db, err,
+        "INSERT INTO alias_history (alias, model_name, sha256, at_ms) SELECT alias.name, '', '', ? FROM alias JOIN model "
+        "ON model.id = alias.model_id WHERE model.name = ?",
+        "is", bm_wall_ms(), name);
     if (rc == 0)
         rc = bm_db_run(db, err, "DELETE FROM model WHERE name = ?", "s", name);
     if (rc == 0 && sqlite3_changes(db->handle) == 0)
@@ -165,8 +173,10 @@ static int set_alias(bm_db *db, const char *alias, const char *model, bm_error *
                         "INSERT INTO alias (name, model_id, updated_ms) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
                         "model_id = excluded.model_id, updated_ms = excluded.updated_ms", "sii", alias, id, now)) < 0)
         return rc;
-    return bm_db_run(db, err, "INSERT INTO alias_history (alias, model_name, sha256, at_ms) SELECT ?, name, sha256, ? FROM model "
-                              "WHERE id = ?", "sii", alias, now, id);
+    return bm_db_run(db, err,
+                     "INSERT INTO alias_history (alias, model_name, sha256, at_ms) SELECT ?, name, sha256, ? FROM model "
+                     "WHERE id = ?",
+                     "sii", alias, now, id);
 }
 
 int bm_aliases_set(bm_store *store, const char *alias, const char *model, bm_error *err)
@@ -187,7 +197,7 @@ int bm_aliases_delete(bm_store *store, const char *alias, bm_error *err)
     if (rc == 0 && sqlite3_changes(db->handle) == 0)
         rc = bm_fail(err, BM_NOTFOUND, "there is no alias '%s'", alias);
     if (rc == 0)
-        rc = bm_db_run(db, err, "INSERT INTO alias_history (alias, model_name, sha256, at_ms) VALUES (?, '', '', ?)", "si", alias,
-                       bm_wall_ms());
+        rc = bm_db_run(db, err, "INSERT INTO alias_history (alias, model_name, sha256, at_ms) VALUES (?, '', '', ?)", "si",
+                       alias, bm_wall_ms());
     return bm_db_end(db, rc, err);
 }

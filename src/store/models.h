@@ -7,7 +7,8 @@
 
 typedef struct bm_model_row {
     int64_t id, size_bytes, created_ms;
-    char name[128], path[4096], sha256[65], arch[32], quantization[16], license[64], source[32];   /* source: "file" "ollama" "lmstudio" "hf" "llama.cpp" */
+    char name[128], path[4096], sha256[65], arch[32], quantization[16], license[64];
+    char source[32];             /* "file" "ollama" "lmstudio" "hf" "llama.cpp" */
     int64_t n_params, n_ctx_train;
     bool missing;                /* not a column: the shelf looks at the file */
     int64_t mtime_ns, device, inode, parent;     /* the file that was hashed; parent: id of another model, 0: none */

@@ -68,7 +68,8 @@ static int read_version(bm_db *db, int *version, bm_error *err)
         (rc = bm_db_int(db, &id, 0, err, "PRAGMA application_id", "")) < 0)
         return rc;
     if ((has_table == 0 && n_tables > 0) || (id != 0 && id != APPLICATION_ID))
-        return bm_fail(err, BM_FORMAT, "%s: an SQLite database, but not one of baimo's", sqlite3_db_filename(db->handle, "main"));
+        return bm_fail(err, BM_FORMAT, "%s: an SQLite database, but not one of baimo's",
+                       sqlite3_db_filename(db->handle, "main"));
     if (has_table != 0 && (rc = bm_db_int(db, &v, 0, err, "SELECT max(version) FROM schema_migration", "")) < 0)
         return rc;
     *version = (int)v;
@@ -194,9 +195,10 @@ int bm_store_open_with(bm_store **out, const char *home, const bm_migration *mig
     pthread_mutex_init(&store->reader.lock, NULL);
     pthread_mutex_init(&store->ledger_lock, NULL);
     if ((rc = make_file(store, home, err)) < 0 || (rc = open_db(&store->writer, store->path, err)) < 0 ||
-        (rc = read_version(&store->writer, &version, err)) < 0 ||        /* before anything is changed in a file not ours */
+        (rc = read_version(&store->writer, &version, err)) < 0 || /* before anything is changed in a file not ours */
         (rc = use_wal(&store->writer, err)) < 0 || (rc = migrate(store, migrations, n, err)) < 0 ||
-        (rc = open_db(&store->reader, store->path, err)) < 0 || (rc = bm_db_run(&store->reader, err, "PRAGMA query_only = ON", "")) < 0)
+        (rc = open_db(&store->reader, store->path, err)) < 0 ||
+        (rc = bm_db_run(&store->reader, err, "PRAGMA query_only = ON", "")) < 0)
         goto out;
     *out = store, store = NULL;
     rc = 0;
