@@ -6,20 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Commands that are not built yet are absent from the table at run time. */
-#pragma weak cmd_bench
-#pragma weak cmd_chat
-#pragma weak cmd_doctor
-#pragma weak cmd_inspect
-#pragma weak cmd_key
-#pragma weak cmd_perplexity
-#pragma weak cmd_ps
-#pragma weak cmd_render
-#pragma weak cmd_serve
-#pragma weak cmd_shelf
-#pragma weak cmd_tokenize
-#pragma weak cmd_usage
-
 static int cmd_version(int argc, char **argv);
 static int cmd_help(int argc, char **argv);
 
@@ -57,7 +43,7 @@ enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 static const command *find(const char *name)
 {
     for (int i = 0; i < N_COMMANDS; i++)
-        if (strcmp(commands[i].name, name) == 0 && commands[i].run != NULL)
+        if (strcmp(commands[i].name, name) == 0)
             return &commands[i];
     return NULL;
 }
