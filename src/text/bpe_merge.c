@@ -57,30 +57,51 @@ static size_t merge_short(bm_symbol *s, const bm_merger *m, const char *word, si
     return n;
 }
 
-/* The heap holds rank << 32 | place. An entry is stale when the pair at its place has another rank by now. */
-static void sift_down(uint64_t *heap, size_t n, size_t i)
-{
-    uint64_t x = heap[i];
-    size_t child;
+/* A long word's pairs as rank << 32 | place, the smallest next: those of the start, sorted once, and a heap of those that merges
+ * make. An entry is stale when the pair at its place has another rank by now. */
+enum { DIGIT = 11, DIGITS = 1 << DIGIT, FEW = 1000 };   /* a few go straight to the heap */
 
-    while ((child = 2 * i + 1) < n) {
-        if (child + 1 < n && heap[child + 1] < heap[child])
-            child++;
-        if (heap[child] >= x)
-            break;
-        heap[i] = heap[child];
-        i = child;
+/* Sort by rank; entries come in the order of their places, and stay so among equals. tmp has room for n. */
+static void sort_by_rank(uint64_t *x, uint64_t *tmp, size_t n)
+{
+    for (int shift = 32; shift < 64; shift += DIGIT) {
+        size_t count[DIGITS + 1] = { 0 };
+        for (size_t i = 0; i < n; i++)
+            count[(x[i] >> shift & (DIGITS - 1)) + 1]++;
+        for (size_t d = 1; d < DIGITS; d++)
+            count[d] += count[d - 1];
+        for (size_t i = 0; i < n; i++)
+            tmp[count[x[i] >> shift & (DIGITS - 1)]++] = x[i];
+        memcpy(x, tmp, n * sizeof *x);
     }
-    heap[i] = x;
 }
 
 static void push(bm_merge_work *work, uint64_t x)
 {
     size_t i = work->n_heap++;
 
-    for (; i > 0 && work->heap[(i - 1) / 2] > x; i = (i - 1) / 2)
-        work->heap[i] = work->heap[(i - 1) / 2];
+    for (; i > 0 && work->heap[(i - 1) / 4] > x; i = (i - 1) / 4)
+        work->heap[i] = work->heap[(i - 1) / 4];
     work->heap[i] = x;
+}
+
+/* Take the first entry off the heap: the hole goes down to a leaf, then the last entry up from there. */
+static void pop(bm_merge_work *work)
+{
+    uint64_t *heap = work->heap, last = heap[--work->n_heap];
+    size_t n = work->n_heap, i = 0, child;
+
+    while ((child = 4 * i + 1) < n) {
+        size_t best = child, end = child + 4 < n ? child + 4 : n;
+        while (++child < end)
+            if (heap[child] < heap[best])
+                best = child;
+        if (heap[best] >= last)
+            break;
+        heap[i] = heap[best];
+        i = best;
+    }
+    heap[i] = last;
 }
 
 static void push_pair(bm_merge_work *work, const bm_merger *m, const char *word, uint32_t i)
@@ -95,11 +116,46 @@ static void push_pair(bm_merge_work *work, const bm_merger *m, const char *word,
         push(work, (uint64_t)s[i].rank << 32 | i);
 }
 
-/* Each merge takes away one symbol and adds at most two entries, so 3n of room is enough. */
+/* Merge the pair at i, and look at the two that this makes. */
+static void merge_at(bm_merge_work *work, const bm_merger *m, const char *word, uint32_t i)
+{
+    bm_symbol *s = work->symbols;
+    uint32_t gone = s[i].next;
+
+    s[i].sym = s[i].merged;
+    s[i].len += s[gone].len;
+    s[i].next = s[gone].next;
+    s[gone].rank = BM_MERGE_NONE;
+    if (s[i].next != BM_MERGE_NONE)
+        s[s[i].next].prev = i;
+    push_pair(work, m, word, i);
+    if (s[i].prev != BM_MERGE_NONE)
+        push_pair(work, m, word, s[i].prev);
+}
+
+/* Link the symbols; the pairs that merge go to first[]. Returns how many. */
+static size_t first_pairs(bm_symbol *s, const bm_merger *m, const char *word, size_t n, uint64_t *first)
+{
+    size_t n_first = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        s[i].prev = i == 0 ? BM_MERGE_NONE : i - 1;
+        s[i].next = i + 1 == n ? BM_MERGE_NONE : i + 1;
+        s[i].rank = BM_MERGE_NONE;
+        if (i + 1 < n)
+            set_pair(m, word, &s[i], &s[i + 1]);
+        if (s[i].rank != BM_MERGE_NONE)
+            first[n_first++] = (uint64_t)s[i].rank << 32 | i;
+    }
+    return n_first;
+}
+
+/* Each merge takes away one symbol and adds at most two entries: n for the start and 2n for the heap are enough. */
 static int merge_long(bm_merge_work *work, const bm_merger *m, const char *word, size_t n, size_t *left, bm_error *err)
 {
     bm_symbol *s = work->symbols;
-    size_t kept = 0;
+    size_t kept = 0, n_first, at = 0;
+    uint64_t *first;
 
     if (work->cap_heap < 3 * n) {
         bm_free(work->heap);
@@ -108,36 +164,24 @@ static int merge_long(bm_merge_work *work, const bm_merger *m, const char *word,
             return bm_fail(err, BM_NOMEM, "no memory to tokenise a word of %zu characters", n);
         work->cap_heap = 3 * n;
     }
+    first = work->heap + 2 * n;
+    n_first = first_pairs(s, m, word, n, first);
     work->n_heap = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        s[i].prev = i == 0 ? BM_MERGE_NONE : i - 1;
-        s[i].next = i + 1 == n ? BM_MERGE_NONE : i + 1;
-        s[i].rank = BM_MERGE_NONE;
-        if (i + 1 < n)
-            set_pair(m, word, &s[i], &s[i + 1]);
-        if (s[i].rank != BM_MERGE_NONE)
-            work->heap[work->n_heap++] = (uint64_t)s[i].rank << 32 | i;
-    }
-    for (size_t i = work->n_heap / 2; i-- > 0;)
-        sift_down(work->heap, work->n_heap, i);
-    while (work->n_heap > 0) {
-        uint64_t top = work->heap[0];
-        uint32_t i = (uint32_t)top, gone;
-        work->heap[0] = work->heap[--work->n_heap];
-        if (work->n_heap > 0)
-            sift_down(work->heap, work->n_heap, 0);
-        if (s[i].rank != (uint32_t)(top >> 32))
-            continue;
-        gone = s[i].next;
-        s[i].sym = s[i].merged;
-        s[i].len += s[gone].len;
-        s[i].next = s[gone].next;
-        s[gone].rank = BM_MERGE_NONE;
-        if (s[i].next != BM_MERGE_NONE)
-            s[s[i].next].prev = i;
-        push_pair(work, m, word, i);
-        if (s[i].prev != BM_MERGE_NONE)
-            push_pair(work, m, word, s[i].prev);
+    if (n_first >= FEW)
+        sort_by_rank(first, work->heap, n_first);
+    else
+        for (; at < n_first; at++)
+            push(work, first[at]);
+    while (at < n_first || work->n_heap > 0) {
+        uint64_t top;
+        if (work->n_heap == 0 || (at < n_first && first[at] < work->heap[0])) {
+            top = first[at++];
+        } else {
+            top = work->heap[0];
+            pop(work);
+        }
+        if (s[(uint32_t)top].rank == (uint32_t)(top >> 32))
+            merge_at(work, m, word, (uint32_t)top);
     }
     for (uint32_t i = 0; i != BM_MERGE_NONE;) {
         uint32_t next = s[i].next;

@@ -1,5 +1,5 @@
 /* bpe_merge.h - merging neighbours by rank, for both kinds of BPE: the pair of the lowest rank first, then the leftmost.
- * Short words scan for it; long ones use a heap: n log n for any input. */
+ * Short words scan for it; long ones sort their pairs and keep a heap of new ones: n log n for any input. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -45,24 +45,29 @@ static bool equal(bm_str s, const char *name)
     return s.len == strlen(name) && memcmp(s.data, name, s.len) == 0;
 }
 
+/* The names that are known, as many as the message holds, the rest in the hint. */
 static int unknown_pre(bm_str pre, bm_error *err)
 {
+    enum { IN_MESSAGE = 380 };
     const bm_pretok *row;
     bm_buf known = { 0 };
     char name[72];
-    int rc;
+    size_t cut;
+    int code = pre.len == 0 ? BM_FORMAT : BM_UNSUPPORTED;
 
     for (size_t i = 0; (row = bm_pretok_at(i)) != NULL; i++)
         bm_buf_printf(&known, "%s%s", i == 0 ? "" : " ", row->name);
-    if (pre.len == 0)
-        bm_fail(err, BM_FORMAT, "tokenizer.ggml.pre: found none, expected the name of a pre-tokeniser: without it text would be cut"
-                " wrongly");
-    else
-        bm_fail(err, BM_UNSUPPORTED, "tokenizer.ggml.pre: found '%s', which is not known", bm_vocab_quote(name, pre));
-    /* the list is longer than an error's message; the hint tells as much of it as it holds */
-    rc = bm_hint(err, "known: %.220s%s", known.failed ? "" : known.data, known.len > 220 ? "..." : "");
+    if (known.failed) {
+        bm_buf_done(&known);
+        return bm_fail(err, BM_NOMEM, "no memory for the names of pre-tokenisers");
+    }
+    for (cut = IN_MESSAGE; cut > 0 && known.data[cut] != ' ';)
+        cut--;
+    bm_fail(err, code, "tokenizer.ggml.pre: found %s%s%s, expected one of %.*s", pre.len == 0 ? "none" : "'",
+            pre.len == 0 ? "" : bm_vocab_quote(name, pre), pre.len == 0 ? "" : "'", (int)cut, known.data);
+    bm_hint(err, "also known:%.200s ... (all of them: docs/TOKENIZERS.md)", known.data + cut);
     bm_buf_done(&known);
-    return rc;
+    return code;
 }
 
 static int pick_kind(bm_tokenizer *tok, const bm_vocab_spec *spec, bm_error *err)
@@ -79,10 +84,8 @@ static int pick_kind(bm_tokenizer *tok, const bm_vocab_spec *spec, bm_error *err
     else if (!equal(spec->model, "gpt2"))
         return bm_fail(err, BM_UNSUPPORTED, "tokenizer.ggml.model: found '%s', expected gpt2 (byte-level BPE), llama (SentencePiece"
                        " BPE) or gemma4", bm_vocab_quote(name, spec->model));
-    if ((tok->vocab.pretok = bm_pretok_find(pre.data, pre.len)) == NULL) {
-        int rc = unknown_pre(pre, err);
-        return rc < 0 ? rc : BM_UNSUPPORTED;
-    }
+    if ((tok->vocab.pretok = bm_pretok_find(pre.data, pre.len)) == NULL)
+        return unknown_pre(pre, err);
     snprintf(tok->kind, sizeof tok->kind, "bpe/%s", tok->vocab.pretok->name);
     return 0;
 }

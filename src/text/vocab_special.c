@@ -16,7 +16,7 @@ struct bm_special {
     const bm_vocab *vocab;               /* borrowed: the tokenizer owns both */
     node *nodes;                         /* 0 is the root */
     uint32_t n_nodes;
-    uint64_t *edges;                     /* (parent << 8 | byte) << 24 … as key, child: two words a slot; key 0 is free */
+    uint64_t *edges;                     /* two words a slot: edge_key (0: free), child */
     size_t mask;
     bool starts[256];                    /* bytes that begin a token */
 };
@@ -59,8 +59,7 @@ static void add_token(bm_special *sp, int32_t id, bm_str text)
     sp->nodes[at].id = id;
 }
 
-/* Every node is made after its parent, so one ascending pass over the edges' children would do; walking each token again
- * costs the same and needs no parent links. */
+/* Once all tokens are in: each node of this one's path learns of the nearest token above it. */
 static void link_shorter(bm_special *sp, bm_str text)
 {
     uint32_t at = 0, last = 0;
@@ -264,7 +263,7 @@ static int choose(finder *f, bm_error *err)
     return 0;
 }
 
-/* Text order, by merging down the heap's room: found hits go back through the same heap, keyed by place. */
+/* Text order: the found hits once more through the heap, now keyed by place. */
 static int by_place(finder *f, bm_error *err)
 {
     int rc;

@@ -34,7 +34,8 @@ static void unknown_kinds_are_named(void **state)
     tiny_merge(t, "a", "b");
     refused(&t->spec, BM_UNSUPPORTED, "tokenizer.ggml.pre", "'gpt-5'");
     assert_int_equal(bm_tokenizer_from_spec(&tok, &t->spec, &err), BM_UNSUPPORTED);
-    assert_non_null(strstr(err.hint, "llama-bpe"));
+    assert_non_null(strstr(err.msg, "llama-bpe"));
+    assert_non_null(strstr(err.hint, "qwen2"));
     t->spec.pre = (bm_str){ "", 0 };
     refused(&t->spec, BM_FORMAT, "tokenizer.ggml.pre", "found none");
     t->spec.pre = (bm_str){ "a\n\xFF\0b", 5 };
