@@ -9,7 +9,7 @@
 enum { RUNS = 5, SLICE = 1 << 20 };
 #define MAX_BUFFER ((size_t)1 << 30)     /* above the last-level cache of most machines */
 
-typedef long long vec __attribute__((vector_size(16), may_alias));
+typedef unsigned long long vec __attribute__((vector_size(16), may_alias));
 
 typedef struct peak_job {
     double (*loop)(long rounds);
