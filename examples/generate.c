@@ -1,5 +1,5 @@
 /* generate.c - ask a model one question.
- * cc generate.c -lbaimo $(pkg-config --libs jansson openssl) -lm -pthread && ./a.out smollm2.gguf "What is the capital of France?" */
+ * cc generate.c -lbaimo $(pkg-config --libs jansson openssl libutf8proc) -lm -pthread && ./a.out smollm2.gguf "What is the capital of France?" */
 #include <baimo.h>
 #include <stdio.h>
 

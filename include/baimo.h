@@ -7,7 +7,7 @@
  *     baimo_chat(model, &question, 1, NULL, print_piece, NULL, NULL, &err);
  *     baimo_close(model);
  *
- * Link: cc program.c -lbaimo $(pkg-config --libs jansson openssl) -lm -pthread     (examples/generate.c is a whole program)
+ * Link: cc program.c -lbaimo $(pkg-config --libs jansson openssl libutf8proc) -lm -pthread     (examples/generate.c is a whole program)
  *
  * Conventions. Every function that can fail returns BAIMO_OK (0) or one of the negative codes below, and fills *err when err is
  * not NULL. Nothing prints and nothing exits. Strings are UTF-8 and NUL-terminated unless a length is given; strings that you
@@ -35,7 +35,7 @@ enum {
     BAIMO_FORMAT = -3,           /* a file's bytes are wrong: message names the field or tensor */
     BAIMO_UNSUPPORTED = -4,      /* well formed, but not carried out: an unknown architecture, a chat with a base model */
     BAIMO_INVALID = -5,          /* an argument is out of range, or the chat template refuses the messages */
-    BAIMO_NOTFOUND = -6,
+    BAIMO_NOTFOUND = -6,         /* no such file */
     BAIMO_CONTEXT = -8,          /* the prompt is longer than the context: message has both numbers */
     BAIMO_CANCELED = -9,         /* progress said so */
     BAIMO_BUSY = -10,            /* too many requests wait */
