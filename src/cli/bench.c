@@ -5,15 +5,10 @@
 #include "cli/cli.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "compute/machine.h"
 #include "engine/sampler.h"
 #include "model/model.h"
 #include "platform/shelf.h"
-#if __has_include("compute/machine.h")
-#include "compute/machine.h"
-#define HAS_MACHINE 1
-#else
-#define HAS_MACHINE 0
-#endif
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -382,12 +377,31 @@ static int bench_model(const char *model, const settings *o, bm_error *err)
 
 static int bench_machine(const settings *o, bm_error *err)
 {
-#if HAS_MACHINE
-    return cli_bench_machine(o->threads, o->json, err);
-#else
-    (void)o;
-    return bm_fail(err, BM_UNSUPPORTED, "this build does not measure the machine");
-#endif
+    bm_machine m;
+    bm_team *team;
+    bm_cpu cpu;
+    bm_isa isa;
+    int rc;
+
+    bm_cpu_detect(&cpu);
+    if ((rc = bm_isa_choose(&isa, &cpu, err)) < 0 ||
+        (rc = bm_team_new(&team, o->threads > 0 ? (int)o->threads : cpu.n_threads_default, err)) < 0)
+        return rc;
+    rc = bm_machine_measure(&m, &cpu, team, err);
+    bm_team_free(team);
+    if (rc < 0)
+        return rc;
+    if (o->json)
+        return cli_print_json(json_pack("{s:s, s:s, s:s, s:i, s:f, s:f, s:f, s:f}", "version", BM_VERSION, "cpu", cpu.model, "isa",
+                                        bm_isa_name(isa), "threads", m.n_threads, "read_gb_s", rounded(m.read_gb_s), "int8_gops",
+                                        rounded(m.int8_gops), "bf16_gflops", rounded(m.bf16_gflops), "fp32_gflops",
+                                        rounded(m.fp32_gflops)));
+    printf("%s, %d threads\n", cpu.model, m.n_threads);
+    printf("read bandwidth %8.1f GB/s\n", m.read_gb_s);
+    printf("int8           %8.0f GOPS\n", m.int8_gops);
+    printf("bf16           %8.0f GFLOPS\n", m.bf16_gflops);
+    printf("fp32           %8.0f GFLOPS\n", m.fp32_gflops);
+    return 0;
 }
 
 int cmd_bench(int argc, char **argv)
