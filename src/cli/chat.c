@@ -223,7 +223,7 @@ static int start_anew(chat *c)
 
 static void save(chat *c, const char *path)
 {
-    char *text = json_dumps(c->messages, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+    char *text = json_dumps(c->messages, JSON_INDENT(2));
     bm_error err;
 
     if (path[0] == '\0')

@@ -182,7 +182,15 @@ static void apply_penalties(float *x, const bm_sampling *p, const bm_counts *cou
 /* work = (x - max) / temperature, so that no temperature overflows; block_max follows by the same monotone step. */
 static void apply_temperature(bm_sampler *s, const float *x, float max, float temperature)
 {
-    for (int i = 0; i < s->n_vocab; i++)
+    float lane[16];
+    int i = 0;
+
+    for (; i + 16 <= s->n_vocab; i += 16) {          /* as in block_scan: constant counts, nothing that may alias */
+        for (int j = 0; j < 16; j++)
+            lane[j] = (x[i + j] - max) / temperature;
+        memcpy(s->work + i, lane, sizeof lane);
+    }
+    for (; i < s->n_vocab; i++)
         s->work[i] = (x[i] - max) / temperature;
     for (int b = 0; b * BLOCK < s->n_vocab; b++)
         s->block_max[b] = (s->block_max[b] - max) / temperature;
