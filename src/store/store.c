@@ -175,7 +175,9 @@ static int make_file(bm_store *store, const char *home, bm_error *err)
     if ((rc = bm_make_dirs(home, err)) < 0)
         return rc;
     bm_buf_printf(&path, "%s/baimo.db", home);
-    if ((store->home = bm_strdup(home)) == NULL || (store->path = bm_buf_take(&path)) == NULL)
+    store->home = bm_strdup(home);
+    store->path = bm_buf_take(&path);
+    if (store->home == NULL || store->path == NULL)
         return bm_fail(err, BM_NOMEM, "%s: no memory for its name", home);
     if ((fd = open(store->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600)) < 0)
         return bm_fail(err, BM_IO, "%s: cannot open: %s", store->path, strerror(errno));
