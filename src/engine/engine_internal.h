@@ -105,6 +105,7 @@ struct bm_gen {
     /* engine thread */
     bm_seq *seqs;                /* [n_choices] */
     int n_live;
+    int32_t grant;               /* tokens of its prompt in the step being built */
     int32_t held[BM_MAX_KV_GROUPS], reserved[BM_MAX_KV_GROUPS];
     size_t n_written;
     bool touched, ended;

@@ -1,5 +1,5 @@
 /* scheduler.c - one turn of the engine: who leaves, who enters, and one step of one model.
- * A step's batch is one token of every decoding sequence, then chunks of prompts in the order of admission. How a prompt is
+ * A step's batch is one token of every decoding sequence, then chunks of prompts. How a prompt is
  * cut never changes a result (the numeric contract), so chunks are sized by time: a step stays short for those who decode. */
 #include <string.h>
 #include "base/clock.h"
@@ -281,6 +281,50 @@ static void add_run(bm_engine *e, int *n_runs, bm_seq *seq, const int32_t *token
     e->run_seqs[(*n_runs)++] = seq;
 }
 
+static bool prefills(const bm_gen *gen, const bm_loaded *model)
+{
+    return gen->loaded == model && gen->seqs[0].state == BM_SEQ_PREFILL;
+}
+
+static int32_t prompt_left(const bm_gen *gen) { return (int32_t)gen->request.n_prompt - gen->seqs[0].pos - gen->grant; }
+
+static int32_t grant(bm_gen *gen, int32_t most)
+{
+    int32_t n = prompt_left(gen) < most ? prompt_left(gen) : most;
+
+    gen->grant += n;
+    return n;
+}
+
+/* Half of the room to the oldest prompt, so that none starves; the rest to the shortest first, so that none waits long behind
+ * a large one; what then is left to the oldest again. */
+static void share_prefill(bm_engine *e, const bm_loaded *model, int32_t budget)
+{
+    bm_gen *oldest = NULL;
+
+    for (int i = 0; i < e->n_active; i++) {
+        e->active[i]->grant = 0;
+        if (oldest == NULL && prefills(e->active[i], model))
+            oldest = e->active[i];
+    }
+    if (oldest == NULL)
+        return;
+    budget -= grant(oldest, (budget + 1) / 2);
+    while (budget > 0) {
+        bm_gen *shortest = NULL;
+        for (int i = 0; i < e->n_active; i++) {
+            bm_gen *gen = e->active[i];
+            if (gen != oldest && gen->grant == 0 && prefills(gen, model) &&
+                (shortest == NULL || prompt_left(gen) < prompt_left(shortest)))
+                shortest = gen;
+        }
+        if (shortest == NULL)
+            break;
+        budget -= grant(shortest, budget);
+    }
+    grant(oldest, budget);
+}
+
 /* Decodes first, then prompts. Returns the number of runs, and the tokens of prompts among them. */
 static int build_batch(bm_engine *e, const bm_loaded *model, int32_t *n_prefill)
 {
@@ -290,18 +334,14 @@ static int build_batch(bm_engine *e, const bm_loaded *model, int32_t *n_prefill)
         for (int c = 0; e->active[i]->loaded == model && c < e->active[i]->request.n_choices; c++)
             if (e->active[i]->seqs[c].state == BM_SEQ_DECODE)
                 add_run(e, &n_runs, &e->active[i]->seqs[c], &e->active[i]->seqs[c].token, 1);
-    int32_t budget = prefill_budget(e, model, n_runs);
+    share_prefill(e, model, prefill_budget(e, model, n_runs));
     *n_prefill = 0;
-    for (int i = 0; i < e->n_active && budget > 0; i++) {
+    for (int i = 0; i < e->n_active; i++) {
         bm_gen *gen = e->active[i];
-        bm_seq *seq = &gen->seqs[0];
-        if (gen->loaded != model || seq->state != BM_SEQ_PREFILL)
+        if (gen->grant == 0)
             continue;
-        int32_t n = (int32_t)gen->request.n_prompt - seq->pos;
-        n = n < budget ? n : budget;
-        add_run(e, &n_runs, seq, gen->request.prompt + seq->pos, n);
-        budget -= n;
-        *n_prefill += n;
+        add_run(e, &n_runs, &gen->seqs[0], gen->request.prompt + gen->seqs[0].pos, gen->grant);
+        *n_prefill += gen->grant;
     }
     return n_runs;
 }

@@ -258,6 +258,45 @@ static void choices_share_the_prompt_and_draw_apart(void **state)
         }
 }
 
+static void a_long_prompt_does_not_hold_up_short_ones_nor_starve(void **state)
+{
+    static int32_t prompt[4000];
+    static answer a[8];
+    bm_gen *gens[8];
+    bm_error err;
+    bm_loaded *m;
+    fake f;
+    bm_engine *e = fake_engine(8, 64, 1 << 20);
+    int steps = 0;
+
+    (void)state;
+    assert_int_equal(fake_attach(&m, e, &f, "fake", 1, 4096, &err), 0);
+    fill_prompt(prompt, 4000, 9);
+    memset(a, 0, sizeof a);
+    for (int i = 0; i < 8; i++) {
+        bm_gen_request r = fake_request(m, prompt, i == 0 ? 4000 : 20, 1);
+        gens[i] = submit(e, &r);
+    }
+    for (; !drain(gens[7], &a[7]); steps++)
+        bm_engine_step(e);
+    assert_int_equal(steps, 5);              /* seven times 20 tokens, 32 a step */
+    assert_int_equal(gens[0]->seqs[0].pos, 5 * 32 + 20);
+    for (; !drain(gens[0], &a[0]); steps++) {
+        bm_gen_request r = fake_request(m, prompt, 1000, 1);
+        bm_gen *more = submit(e, &r);        /* however many come */
+        bm_engine_step(e);
+        bm_gen_close(more);
+    }
+    assert_true(steps <= 4000 / 32 + 1);
+    for (int i = 0; i < 8; i++)
+        bm_gen_close(gens[i]);
+    while (bm_engine_step(e))
+        ;
+    no_page_is_left(e);
+    bm_loaded_unref(m);
+    bm_engine_free(e);
+}
+
 static void windows_free_their_pages(void **state)
 {
     static int32_t prompt[2000];
@@ -604,6 +643,36 @@ static void a_failed_allocation_in_submit_changes_nothing(void **state)
     bm_engine_free(e);
 }
 
+static void a_failed_allocation_at_the_start_leaves_nothing(void **state)
+{
+    bm_engine_options options = { .n_threads = 2, .max_seqs = 4, .kv_budget_bytes = 1 << 16 };
+    bm_engine *e = NULL;
+    bm_loaded *m = NULL;
+    bm_error err;
+    int tries;
+    fake f;
+
+    (void)state;
+    for (tries = 1; e == NULL; tries++) {
+        bm_mem_fail_at(tries);
+        if (bm_engine_new(&e, &options, &err) < 0)
+            assert_int_equal(err.code, BM_NOMEM);
+    }
+    assert_true(tries > 5);
+    for (tries = 1; m == NULL; tries++) {
+        bm_mem_fail_at(tries);
+        if (fake_attach(&m, e, &f, "fake", 2, 1024, &err) < 0) {
+            assert_int_equal(err.code, BM_NOMEM);
+            assert_true(f.closed);           /* the runner was taken over */
+            assert_null(e->budget.pools);
+        }
+    }
+    assert_true(tries > 10);
+    bm_mem_fail_at(0);
+    bm_loaded_unref(m);
+    bm_engine_free(e);
+}
+
 static void handles_may_outlive_the_engine(void **state)
 {
     static answer a[2];
@@ -640,6 +709,7 @@ int main(void)
         cmocka_unit_test(every_page_is_accounted_for_after_1000_random_schedules),
         cmocka_unit_test(a_cancel_leaves_within_one_step_wherever_it_is),
         cmocka_unit_test(choices_share_the_prompt_and_draw_apart),
+        cmocka_unit_test(a_long_prompt_does_not_hold_up_short_ones_nor_starve),
         cmocka_unit_test(windows_free_their_pages),
         cmocka_unit_test(context_and_queue_limits_are_told_in_numbers),
         cmocka_unit_test(bad_requests_are_refused_with_the_field),
@@ -649,6 +719,7 @@ int main(void)
         cmocka_unit_test(values_that_are_no_numbers_end_one_request_only),
         cmocka_unit_test(prompt_logprobs_come_in_order_and_sum_to_one),
         cmocka_unit_test(a_failed_allocation_in_submit_changes_nothing),
+        cmocka_unit_test(a_failed_allocation_at_the_start_leaves_nothing),
         cmocka_unit_test(handles_may_outlive_the_engine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
