@@ -154,6 +154,7 @@ bool     bm_jstr_flat(bm_jrun *r, bm_jstr *s);
 bm_jstr *bm_jstr_slice(bm_jrun *r, bm_jstr *s, size_t begin, size_t end);     /* bytes of a flat string */
 size_t   bm_jstr_chars(bm_jstr *s);                                           /* code points of a flat string */
 size_t   bm_jstr_offset(bm_jstr *s, size_t n_chars);                          /* byte where code point n starts (len beyond) */
+bm_jstr *bm_jstr_plain(bm_jrun *r, bm_jstr *s);                               /* without the markup flag; NULL stays NULL */
 int      bm_jstr_source(const bm_jstr *s);                                    /* the first source that is not the template */
 bool     bm_jstr_is(const bm_jstr *s, const char *text);
 size_t   bm_jstr_find(const bm_jstr *s, size_t from, const bm_jstr *what);    /* byte offset or SIZE_MAX */
@@ -273,6 +274,7 @@ bm_jstr *bm_jcapture_end(bm_jrun *r, size_t begin);                 /* what was 
 bool bm_jexec_template(bm_jrun *r);
 bool bm_jmacro_call(bm_jrun *r, const bm_jmacro *m, const bm_jargs *args, bm_jval *out);
 bool bm_jloop_call(bm_jrun *r, bm_jloop *loop, const bm_jargs *args, bm_jval *out);         /* loop(...) of a recursive loop */
+bool bm_jloop_repr(bm_jsb *b, bm_jloop *loop);
 bool bm_jloop_attr(bm_jrun *r, bm_jloop *loop, const bm_jstr *name, bm_jval *out);          /* MISSING: no such attribute */
 extern const bm_jdef bm_jmethods_loop[];
 

@@ -189,7 +189,7 @@ bool bm_jiter_next(bm_jrun *r, bm_jiter *it, bm_jval *out)
             return true;
         n = (size_t)bm_j_decode(of.s->data + it->pos, of.s->len - it->pos, &cp);
         it->pos += n;
-        return bm_jval_str(out, bm_jstr_slice(r, of.s, it->pos - n, it->pos));
+        return bm_jval_str(out, bm_jstr_plain(r, bm_jstr_slice(r, of.s, it->pos - n, it->pos)));
     }
     case BM_J_LIST:
     case BM_J_TUPLE:

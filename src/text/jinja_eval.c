@@ -50,15 +50,8 @@ static bool eval_concat(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *ou
         if (part == NULL || (all = all == NULL ? part : bm_jstr_cat(r, all, part)) == NULL)
             return false;
     }
-    if (all != NULL && all->markup) {                    /* joining as str, as Python does: a plain string again */
-        bm_jstr *plain = bm_jrun_alloc(r, 1, sizeof *plain);
-        if (plain == NULL)
-            return false;
-        *plain = *all;
-        plain->markup = false;
-        all = plain;
-    }
-    return bm_jval_str(out, all);
+    /* jinja2 joins as str: a plain string again */
+    return bm_jval_str(out, bm_jstr_plain(r, all));
 }
 
 static bool eval_compare(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *out)

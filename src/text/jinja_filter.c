@@ -152,20 +152,23 @@ static bool f_truncate(bm_jrun *r, const bm_jcall *c, bm_jval *out)
 {
     int64_t length = 255, leeway = 5;
     bm_jstr *s, *end = bm_jstr_text(r, "..."), *head;
+    size_t n;
     bm_jsb b;
 
-    if (end == NULL || !bm_jarg_str(r, c->self, "truncate() value", &s) ||
+    if (end == NULL ||
         (c->a[0].type != BM_J_MISSING && !bm_jarg_int(r, c->a[0], "length", &length)) ||
         (c->a[2].type != BM_J_MISSING && !bm_jarg_str(r, c->a[2], "end", &end)) ||
         (bm_jarg_given(c->a[3]) && !bm_jarg_int(r, c->a[3], "leeway", &leeway)))
         return false;
-    int64_t n_end = (int64_t)bm_jstr_chars(end), n = (int64_t)bm_jstr_chars(s);
+    int64_t n_end = (int64_t)bm_jstr_chars(end);
+    if (!bm_jval_len(r, c->self, &n))
+        return false;
     if (length < n_end || leeway < 0)
         return bm_jrun_fail(r, "expected length >= %lld, got %lld", (long long)n_end, (long long)length);
-    bm_jval_str(out, s);
-    if (leeway > INT64_MAX - length || n <= length + leeway)
+    *out = c->self;
+    if (leeway > INT64_MAX - length || (int64_t)n <= length + leeway)
         return true;
-    if ((head = bm_jstr_at(r, s, 0, length - n_end)) == NULL)
+    if (!bm_jarg_str(r, c->self, "truncate() value", &s) || (head = bm_jstr_at(r, s, 0, length - n_end)) == NULL)
         return false;
     size_t cut = head->len;
     if (!bm_jval_true(c->a[1])) {

@@ -88,8 +88,10 @@ static bool lex_comment(lexer *x, size_t begin)
 
     while (pos < x->n && !at(x, pos, "#}"))
         pos++;
-    if (pos >= x->n)
+    if (pos >= x->n && x->pos < x->n)                    /* one that opens as the last thing in the text is let pass, as in jinja2 */
         return bm_jcompile_fail(x->c, (uint32_t)begin, "Missing end of comment tag");
+    if (pos >= x->n)
+        return true;
     char before = pos > x->pos ? x->s[pos - 1] : '\0';
     x->pos = after_end(x, pos + 2, before == '-' || before == '+' ? before : '\0');
     return true;
@@ -134,7 +136,7 @@ static bool lex_raw(lexer *x, size_t begin)
         x->pos = after_end(x, p + 2, end_sign);
         return true;
     }
-    return bm_jcompile_fail(x->c, (uint32_t)begin, "Missing end of raw directive");
+    return x->pos >= x->n || bm_jcompile_fail(x->c, (uint32_t)begin, "Missing end of raw directive");
 }
 
 /* digits with single underscores between them; the position after them */

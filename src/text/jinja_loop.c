@@ -1,5 +1,6 @@
 /* jinja_loop.c - for: its iteration, its filter, its else, and the `loop` variable. Items are fetched one by one, as in jinja2:
  * a condition may depend on what the body did before, and only loop.last, nextitem and length look ahead. */
+#include <stdio.h>
 #include <string.h>
 
 #include "text/jinja_ast.h"
@@ -170,6 +171,17 @@ bool bm_jloop_call(bm_jrun *r, bm_jloop *loop, const bm_jargs *args, bm_jval *ou
     if (over.type == BM_J_MISSING || args->kw != NULL)
         return bm_jrun_fail(r, "loop() takes one iterable");
     return run_recursive(r, loop->outer, loop->node, over, loop->depth0 + 1, out);
+}
+
+bool bm_jloop_repr(bm_jsb *b, bm_jloop *loop)
+{
+    char text[64];
+
+    if (!find_length(b->run, loop))
+        return false;
+    snprintf(text, sizeof text, "<LoopContext %lld/%lld>", (long long)loop->index0 + 1, (long long)loop->length);
+    bm_jsb_add(b, text, strlen(text), BM_SPAN_TEMPLATE);
+    return true;
 }
 
 static bool neighbour(bm_jrun *r, bm_jval v, const char *hint, bm_jval *out)

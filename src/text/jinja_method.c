@@ -82,7 +82,7 @@ static bool split_space(bm_jrun *r, bm_jstr *s, int64_t max, bm_jlist *list)
     while (at < s->len) {
         size_t end = at;
         if (max == 0)
-            return add_slice(r, list, s, at, bm_j_rstrip(s->data, s->len));
+            return add_slice(r, list, s, at, s->len);
         while (end < s->len) {
             size_t n = (size_t)bm_j_decode(s->data + end, s->len - end, &cp);
             if (bm_j_is_space(cp))
@@ -114,8 +114,7 @@ static bool rsplit_space(bm_jrun *r, bm_jstr *s, int64_t max, bm_jlist *list)
     while (end > 0) {
         size_t at = end, before;
         if (max == 0) {
-            size_t lead = bm_j_lstrip(s->data, s->len);
-            if (lead < end && !add_slice(r, list, s, lead, end))
+            if (!add_slice(r, list, s, 0, end))
                 return false;
             break;
         }

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/number.h"
-#include "text/jinja.h"
+#include "text/jinja_ast.h"
 
 static void add_float(bm_jsb *b, double f)
 {
@@ -131,6 +131,19 @@ static bool repr_range(bm_jsb *b, const bm_jrange *range)
     return true;
 }
 
+static bool repr_macro(bm_jsb *b, const bm_jnode *n)
+{
+    if (n->kind != BM_N_MACRO) {
+        bm_jsb_puts(b, "<Macro anonymous>");
+        return true;
+    }
+    bm_jsb_puts(b, "<Macro ");
+    if (!repr_str(b, b->run->tmpl->names[n->name].text))
+        return false;
+    bm_jsb_puts(b, ">");
+    return true;
+}
+
 static bool repr_some(bm_jsb *b, bm_jval v)
 {
     switch (v.type) {
@@ -167,6 +180,10 @@ static bool repr_some(bm_jsb *b, bm_jval v)
         return repr_view(b, v.view);
     case BM_J_RANGE:
         return repr_range(b, v.range);
+    case BM_J_MACRO:
+        return repr_macro(b, v.macro->node);
+    case BM_J_LOOP:
+        return bm_jloop_repr(b, v.loop);
     default:
         return bm_jrun_fail(b->run, "printing a %s would print its address", bm_jval_type(v));
     }

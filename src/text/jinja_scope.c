@@ -354,13 +354,26 @@ static walk inner(walk w, bm_jframe *frame, bool in_loop)
     return (walk){.c = w.c, .frame = frame, .in_loop = in_loop, .depth = w.depth};
 }
 
-static bool find_loop_target(walk w, bm_jnode *n, uint32_t loop_name)
+/* Nothing inside a loop may assign to its `loop`; parameters and the targets of `with` may have that name. */
+static bool find_loop_store(walk w, const bm_jnode *n, uint32_t loop)
 {
-    if (n->kind == BM_N_NAME && n->name == loop_name)
+    bool scoped = n->kind == BM_N_MACRO || n->kind == BM_N_CALLBLOCK || n->kind == BM_N_WITH;
+    const bm_jnode *parts[2] = {n->a, n->b};
+    const bm_jnodes lists[3] = {n->kids, scoped ? (bm_jnodes){0} : n->alt, n->more};
+
+    if (n->kind == BM_N_NAME && n->store && n->name == loop)
         return bm_jcompile_fail(w.c, n->pos, "Can't assign to special loop variable in for-loop target");
-    for (uint32_t i = 0; i < n->kids.n; i++)
-        if (!find_loop_target(w, n->kids.v[i], loop_name))
+    if (++w.depth > MAX_SCOPE_DEPTH)
+        return too_deep(w.c, n->pos);
+    if (!spend(w.c, 1))
+        return false;
+    for (int i = 0; i < 2; i++)
+        if (parts[i] != NULL && !find_loop_store(w, parts[i], loop))
             return false;
+    for (int i = 0; i < 3; i++)
+        for (uint32_t k = 0; k < lists[i].n; k++)
+            if (!find_loop_store(w, lists[i].v[k], loop))
+                return false;
     return true;
 }
 
@@ -369,7 +382,7 @@ static bool resolve_for(walk w, bm_jnode *n)
     scope body, other, test;
     uint32_t loop;
 
-    if (!resolve(w, n->b) || !bm_jcompile_name(w.c, "loop", 4, &loop) || !find_loop_target(w, n->a, loop))
+    if (!resolve(w, n->b) || !bm_jcompile_name(w.c, "loop", 4, &loop) || !find_loop_store(w, n, loop))
         return false;
     /* Targets first in both frames: the condition then finds them in the same slots as the body. */
     if (!new_frame(w.c, w.frame, &body) || !visit(&body, n->a, true))

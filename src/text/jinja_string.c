@@ -240,6 +240,19 @@ bm_jstr *bm_jstr_slice(bm_jrun *r, bm_jstr *s, size_t begin, size_t end)
     return part;
 }
 
+bm_jstr *bm_jstr_plain(bm_jrun *r, bm_jstr *s)
+{
+    bm_jstr *plain;
+
+    if (s == NULL || !s->markup)
+        return s;
+    if ((plain = bm_jrun_alloc(r, 1, sizeof *plain)) == NULL)
+        return NULL;
+    *plain = *s;
+    plain->markup = false;
+    return plain;
+}
+
 int bm_jstr_source(const bm_jstr *s)
 {
     for (size_t i = 0; i < s->n_pieces; i++)

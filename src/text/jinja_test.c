@@ -93,9 +93,10 @@ static bool t_in(bm_jrun *r, const bm_jcall *c, bm_jval *out) { return compare(r
 static bool names(bm_jrun *r, const bm_jcall *c, const bm_jdef *(*find)(const char *), bm_jval *out)
 {
     char text[80] = "";
+    uint64_t hash;
 
-    if (c->self.type == BM_J_LIST || c->self.type == BM_J_DICT)
-        return bm_jrun_fail(r, "unhashable type: '%s'", bm_jval_type(c->self));
+    if (!bm_jval_hash(r, c->self, &hash))
+        return false;
     if (c->self.type == BM_J_STR) {
         if (!bm_jstr_flat(r, c->self.s))
             return false;

@@ -74,8 +74,6 @@ static size_t forward(wrapper *w, size_t at, int64_t chars)
 
 static void put_line(wrapper *w, size_t begin, size_t end)
 {
-    while (end > begin && is_blank(w->s->data[end - 1]))
-        end--;
     if (begin == end)
         return;
     if (w->any)
@@ -84,18 +82,19 @@ static void put_line(wrapper *w, size_t begin, size_t end)
     w->any = true;
 }
 
-/* One line of the text. Pieces are laid side by side while they fit; a blank at a later line's start is dropped. */
+/* One line of the text. Pieces are laid side by side while they fit; a blank at a later line's start, and a line's last piece
+ * when it is blank, are dropped. (A part of a word too long for a line counts as its last piece even when it is empty.) */
 static bool wrap_line(wrapper *w, size_t begin, size_t end)
 {
     bool first = true;
 
     while (begin < end) {
-        size_t line = begin, next;
+        size_t line = begin, next, last = begin, stop;
         int64_t used = 0;
         if (!bm_jrun_step(w->run, (end - begin) / 64 + 1))
             return false;
         if (!first && is_blank(w->s->data[line])) {
-            line = piece_end(w, line, end);
+            line = last = piece_end(w, line, end);
             if (line >= end)
                 break;
         }
@@ -105,15 +104,16 @@ static bool wrap_line(wrapper *w, size_t begin, size_t end)
             if (used + size > w->width)
                 break;
             used += size;
+            last = begin;
         }
+        stop = begin;
         if (begin < end && columns(w, begin, piece_end(w, begin, end)) > w->width) {
-            int64_t room = w->width - used > 0 ? w->width - used : 0;
             if (w->break_long)
-                begin = forward(w, begin, room);
+                last = stop = begin = forward(w, begin, w->width - used);
             else if (begin == line)
-                begin = piece_end(w, begin, end);
+                last = stop = begin = piece_end(w, begin, end);
         }
-        put_line(w, line, begin);
+        put_line(w, line, last < stop && is_blank(w->s->data[last]) ? last : stop);
         first = false;
     }
     return w->run->rc == 0;

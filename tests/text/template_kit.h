@@ -1,4 +1,5 @@
-/* template_kit.h - run cases of {"template", "messages", ..., "expected" or "error"} as the oracle's script writes them. */
+/* template_kit.h - run cases of {"template", "messages", ..., "expected" or "error"} as the oracle's scripts write them. A case
+ * without "template" gives the other keys of the cases after it. */
 #pragma once
 #include <jansson.h>
 #include <stdio.h>
@@ -6,13 +7,13 @@
 
 #include "text/template.h"
 
-static const char *kit_text(const json_t *o, const char *key)
+static inline const char *kit_text(const json_t *o, const char *key)
 {
     return json_string_value(json_object_get(o, key));
 }
 
 /* Render one case. Returns bm_template_compile's or bm_template_render's code. */
-static int kit_render(const json_t *c, bm_rendered *out, bm_error *err)
+static inline int kit_render(const json_t *c, bm_rendered *out, bm_error *err)
 {
     const json_t *source = json_object_get(c, "template"), *messages = json_object_get(c, "messages");
     bm_render_options o = {.messages = messages, .tools = json_object_get(c, "tools"), .vars = json_object_get(c, "vars"),
@@ -34,7 +35,7 @@ static int kit_render(const json_t *c, bm_rendered *out, bm_error *err)
 }
 
 /* Spans must cover the text, ascend and not be empty. */
-static int kit_spans_fit(const bm_rendered *r)
+static inline int kit_spans_fit(const bm_rendered *r)
 {
     size_t at = 0;
 
@@ -46,7 +47,7 @@ static int kit_spans_fit(const bm_rendered *r)
     return at == r->len;
 }
 
-static int kit_generation_fits(const json_t *want, const bm_rendered *r)
+static inline int kit_generation_fits(const json_t *want, const bm_rendered *r)
 {
     if (want == NULL)
         return 1;
@@ -61,7 +62,7 @@ static int kit_generation_fits(const json_t *want, const bm_rendered *r)
     return 1;
 }
 
-static void kit_complain(const json_t *c, const char *why, const bm_rendered *r, const bm_error *err)
+static inline void kit_complain(const json_t *c, const char *why, const bm_rendered *r, const bm_error *err)
 {
     const json_t *want = json_object_get(c, "expected");
     size_t same = 0;
@@ -82,12 +83,21 @@ static void kit_complain(const json_t *c, const char *why, const bm_rendered *r,
 }
 
 /* Number of cases that fail. */
-static size_t kit_run(const json_t *cases)
+static inline size_t kit_run(const json_t *cases)
 {
     size_t n_bad = 0;
 
+    const json_t *shared = NULL;
+
     for (size_t i = 0; i < json_array_size(cases); i++) {
-        const json_t *c = json_array_get(cases, i), *want = json_object_get(c, "expected");
+        json_t *c = json_array_get(cases, i);
+        const json_t *want = json_object_get(c, "expected");
+        if (json_object_get(c, "template") == NULL) {
+            shared = c;
+            continue;
+        }
+        if (shared != NULL)
+            json_object_update_missing(c, (json_t *)(uintptr_t)shared);
         bm_error err = {0};
         bm_rendered r;
         int rc = kit_render(c, &r, &err);
