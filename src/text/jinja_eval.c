@@ -345,7 +345,8 @@ static bool eval_args(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval calle
         bool named = k->kind == BM_N_KEYWORD;
         if (!bm_jeval(r, env, named ? k->a : k, &v))
             return false;
-        bm_jval_str(&key, r->tmpl->names[k->name].text);
+        if (named)
+            bm_jval_str(&key, r->tmpl->names[k->name].text);
         if (!(named ? bm_jdict_set(r, kw, key, v) : bm_jlist_add(r, pos, v)))
             return false;
     }

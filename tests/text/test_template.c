@@ -150,6 +150,7 @@ static void errors_say_line_and_column(void **state)
     check_error("{% for x in y %}\n", (bm_render_options){0}, BM_INVALID, "line 1, column 4: Unexpected end of template");
     check_error("{{ messages[0].pop() }}", (bm_render_options){0}, BM_INVALID, "line 1, column 19: access to attribute 'pop' of 'dict' object is unsafe.");
     check_error("{% include 'x' %}", (bm_render_options){0}, BM_INVALID, "line 1, column 4: a chat template has no other files");
+    check_error("{{ 2(-2) }}", (bm_render_options){0}, BM_INVALID, "line 1, column 5: 'int' object is not callable");
     check_error("{{ 1|nofilter }}", (bm_render_options){0}, BM_INVALID, "line 1, column 6: No filter named 'nofilter'");
 }
 
