@@ -47,6 +47,29 @@ static void bits_do_not_depend_on_the_number_of_threads(void **state)
     }
 }
 
+static void bits_do_not_depend_on_the_instruction_set(void **state)
+{
+    enum { SHORT = 100 };
+    static float ref[SHORT * V], other[SHORT * V];
+    int32_t ids[SHORT];
+    bm_cpu cpu;
+    kit k;
+
+    (void)state;
+    bm_cpu_detect(&cpu);
+    make_ids(ids, SHORT, 8);
+    for (int i = 0; i < 2 * N_MODELS; i++)
+        for (bm_isa isa = BM_ISA_REF; isa < BM_ISA_COUNT; isa++) {
+            if (!bm_isa_usable(&cpu, isa))
+                continue;
+            kit_open_isa(&k, models[i / 2], i % 2, isa, 2, SHORT);
+            kit_run_chunks(&k, ids, SHORT, SHORT, 1, isa == BM_ISA_REF ? ref : other);
+            kit_close(&k);
+            if (isa != BM_ISA_REF)
+                check_equal(ref, other, SHORT, models[i / 2], bm_isa_name(isa), 0);
+        }
+}
+
 static void bits_do_not_depend_on_the_chunking_of_prefill(void **state)
 {
     static const int chunks[] = { 1, 3, 4, 5, 17, 64, 65, 200 };
@@ -266,6 +289,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bits_do_not_depend_on_the_number_of_threads),
+        cmocka_unit_test(bits_do_not_depend_on_the_instruction_set),
         cmocka_unit_test(bits_do_not_depend_on_the_chunking_of_prefill),
         cmocka_unit_test(bits_do_not_depend_on_the_place_of_pages),
         cmocka_unit_test(bits_do_not_depend_on_where_a_step_ends_beyond_one_span),
