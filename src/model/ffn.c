@@ -46,8 +46,9 @@ static void gate_up_item(const bm_walk *w, const bm_layer_weights *l, int64_t co
 static void gate_up_phase(const bm_walk *w, const bm_layer_weights *l)
 {
     int64_t n_ff = w->model->h.d_ff, n_tokens = w->step->n_tokens;
-    int64_t width = w->step->small ? 32 : BM_FFN_COLS;           /* small steps: more items, evener shares */
-    int64_t n_cols = (n_ff + width - 1) / width, n_blocks = (n_tokens + BM_TOKEN_BLOCK - 1) / BM_TOKEN_BLOCK;
+    int64_t n_blocks = (n_tokens + BM_TOKEN_BLOCK - 1) / BM_TOKEN_BLOCK;
+    int64_t width = n_ff * n_blocks < BM_FFN_COLS * 8 * w->worker->n ? 32 : BM_FFN_COLS;       /* several items for each worker */
+    int64_t n_cols = (n_ff + width - 1) / width;
     size_t begin, end, chunk = w->step->small ? 1 + (size_t)(n_cols / (6 * w->worker->n)) : 1;
 
     while (bm_worker_claim(w->worker, (size_t)(n_cols * n_blocks), chunk, &begin, &end))

@@ -110,11 +110,19 @@ void bm_linear_part(const bm_walk *w, const bm_linear *l, const bm_site *x, int6
             w->k->add(out + t * out_stride, l->bias + row, n);
 }
 
+/* Tiles of one item: few claims, but several items for each worker, and pairs, which products take together. */
+static int64_t tiles_per_item(const bm_walk *w, int64_t n_tiles, int64_t n_blocks)
+{
+    int64_t tiles = n_tiles * n_blocks / (8 * w->worker->n) & ~(int64_t)1;
+
+    return tiles < 2 ? 2 : w->step->small || tiles < 4 ? tiles : 4;
+}
+
 void bm_linear_phase(const bm_walk *w, const bm_linear *l, const bm_site *x)
 {
     int64_t n_tokens = w->step->n_tokens, stride = w->model->h.d_model;
-    int64_t tiles = w->step->small ? 1 + l->w.n_tiles / (8 * w->worker->n) : 4;
-    int64_t n_parts = (l->w.n_tiles + tiles - 1) / tiles, n_blocks = (n_tokens + BM_TOKEN_BLOCK - 1) / BM_TOKEN_BLOCK;
+    int64_t n_blocks = (n_tokens + BM_TOKEN_BLOCK - 1) / BM_TOKEN_BLOCK, tiles = tiles_per_item(w, l->w.n_tiles, n_blocks);
+    int64_t n_parts = (l->w.n_tiles + tiles - 1) / tiles;
     size_t begin, end;
 
     while (bm_worker_claim(w->worker, (size_t)(n_parts * n_blocks), 1, &begin, &end)) {
@@ -239,7 +247,7 @@ static void head_worker(bm_worker *worker, void *arg)
     bm_step *s = job->step;
     const bm_model *m = s->model;
     const bm_packed *head = &m->w.head;
-    int64_t tiles = 1 + head->n_tiles / (16 * worker->n), v = head->n_rows;
+    int64_t tiles = 2 + (head->n_tiles / (16 * worker->n) & ~(int64_t)1), v = head->n_rows;
     size_t begin, end;
 
     tiles = tiles < 64 ? tiles : 64;

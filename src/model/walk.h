@@ -16,7 +16,7 @@
 
 enum {
     BM_SMALL_TOKENS = 4,         /* at most so many tokens make a small step */
-    BM_TOKEN_BLOCK = 64,         /* tokens of one item of work in a large step */
+    BM_TOKEN_BLOCK = 96,         /* tokens of one item of work in a large step: what a matrix product takes at once */
     BM_FFN_COLS = 64             /* columns of the feed-forward that one item works on at most */
 };
 
