@@ -8,7 +8,7 @@
  * not see are never multiplied, whatever their memory holds. */
 #pragma once
 
-enum { PAGE = BM_PAGE_TOKENS, SUBTILES = PAGE / 16, CHUNK = 4 };
+enum { PAGE = BM_PAGE_TOKENS, SUBTILES = PAGE / 16, CHUNK = 4, WIDEN_DIM = 256 };
 
 typedef struct attn_work {
     v16 l[BM_ATTN_ROWS];
@@ -16,6 +16,7 @@ typedef struct attn_work {
     float c[BM_ATTN_ROWS];       /* what the page multiplies the row's acc by */
     int from[BM_ATTN_ROWS], to[BM_ATTN_ROWS];        /* seen positions of the page: [from, to) */
     int rows[BM_ATTN_ROWS], n;   /* rows that see any of it */
+    _Alignas(64) float wide[PAGE * WIDEN_DIM];       /* K, then V, of a page that many rows share */
 } attn_work;
 
 LANES v16 load_kv(bm_kv_type type, const void *base, size_t at)
@@ -30,22 +31,29 @@ LANES void score_block(const bm_attn_span *s, bm_kv_type type, const void *k, at
     v16 acc[6][SUBTILES];
     const float *q[6];
 
+    UNROLL
     for (int r = 0; r < n_rows; r++) {
         q[r] = s->q[rows[r]];
+        UNROLL
         for (int i = 0; i < n_sub; i++)
             acc[r][i] = v_set(0);
     }
     for (int d = 0; d < s->head_dim_k; d++) {
         v16 kd[SUBTILES];
+        UNROLL
         for (int i = 0; i < n_sub; i++)
             kd[i] = load_kv(type, k, ((size_t)(sub + i) * (size_t)s->head_dim_k + (size_t)d) * 16);
+        UNROLL
         for (int r = 0; r < n_rows; r++) {
             v16 qd = v_set(q[r][d]);
+            UNROLL
             for (int i = 0; i < n_sub; i++)
                 acc[r][i] = v_fma(qd, kd[i], acc[r][i]);
         }
     }
+    UNROLL
     for (int r = 0; r < n_rows; r++)
+        UNROLL
         for (int i = 0; i < n_sub; i++)
             v_store(&w->p[rows[r]][16 * (sub + i)], acc[r][i]);
 }
@@ -57,20 +65,27 @@ LANES void value_block(const bm_attn_span *s, bm_kv_type type, const void *v, at
     v16 acc[6][CHUNK];
     int from = w->from[rows[0]], to = w->to[rows[0]];
 
+    UNROLL
     for (int r = 0; r < n_rows; r++)
+        UNROLL
         for (int i = 0; i < n_vec; i++)
             acc[r][i] = v_mul(v_load(s->acc[rows[r]] + d + 16 * i), v_set(w->c[rows[r]]));
     for (int at = from; at < to; at++) {
         v16 vd[CHUNK];
+        UNROLL
         for (int i = 0; i < n_vec; i++)
             vd[i] = load_kv(type, v, (size_t)at * (size_t)s->head_dim_v + (size_t)(d + 16 * i));
+        UNROLL
         for (int r = 0; r < n_rows; r++) {
             v16 pr = v_set(w->p[rows[r]][at]);
+            UNROLL
             for (int i = 0; i < n_vec; i++)
                 acc[r][i] = v_fma(pr, vd[i], acc[r][i]);
         }
     }
+    UNROLL
     for (int r = 0; r < n_rows; r++)
+        UNROLL
         for (int i = 0; i < n_vec; i++)
             v_store(s->acc[rows[r]] + d + 16 * i, acc[r][i]);
 }
@@ -114,7 +129,7 @@ LANES void value_rows(const bm_attn_span *s, bm_kv_type type, const void *v, att
     default: if (ATTN_ROWS_MAX >= 6) call(6); break; \
     }
 
-LANES void score_page(const bm_attn_span *s, bm_kv_type type, const void *k, attn_work *w)
+LANES void score_page_of(const bm_attn_span *s, bm_kv_type type, const void *k, attn_work *w)
 {
     for (int i = 0, n; i < w->n; i += ATTN_ROWS_MAX) {
         n = w->n - i;
@@ -124,7 +139,7 @@ LANES void score_page(const bm_attn_span *s, bm_kv_type type, const void *k, att
     }
 }
 
-LANES void value_page(const bm_attn_span *s, bm_kv_type type, const void *v, attn_work *w)
+LANES void value_page_of(const bm_attn_span *s, bm_kv_type type, const void *v, attn_work *w)
 {
     for (int i = 0, n; i < w->n; i += n) {
         const int *rows = w->rows + i;
@@ -137,6 +152,22 @@ LANES void value_page(const bm_attn_span *s, bm_kv_type type, const void *v, att
     }
 }
 
+static void score_page(const bm_attn_span *s, bm_kv_type type, const void *k, attn_work *w)
+{
+    if (type == BM_KV_F32)
+        score_page_of(s, BM_KV_F32, k, w);
+    else
+        score_page_of(s, BM_KV_F16, k, w);
+}
+
+static void value_page(const bm_attn_span *s, bm_kv_type type, const void *v, attn_work *w)
+{
+    if (type == BM_KV_F32)
+        value_page_of(s, BM_KV_F32, v, w);
+    else
+        value_page_of(s, BM_KV_F16, v, w);
+}
+
 /* Raw scores of row r become p; m, l and c follow. */
 static void softmax_page(const bm_attn_span *s, attn_work *w, int r)
 {
@@ -144,6 +175,7 @@ static void softmax_page(const bm_attn_span *s, attn_work *w, int r)
     v16 x[SUBTILES], most = minus_inf, sum;
     float m;
 
+    UNROLL
     for (int i = 0; i < SUBTILES; i++) {
         int from = w->from[r] - 16 * i, to = w->to[r] - 16 * i;
         x[i] = v_mul(v_load(&w->p[r][16 * i]), v_set(s->scale));
@@ -164,6 +196,7 @@ static void softmax_page(const bm_attn_span *s, attn_work *w, int r)
     v_store(w->p[r], v_exp(v_sub(v_set(s->m[r]), v_set(m))));
     w->c[r] = w->p[r][0];
     sum = v_mul(w->l[r], v_set(w->c[r]));
+    UNROLL
     for (int i = 0; i < SUBTILES; i++) {
         x[i] = v_exp(v_sub(x[i], v_set(m)));
         v_store(&w->p[r][16 * i], x[i]);
@@ -190,17 +223,38 @@ static void see_page(const bm_attn_span *s, attn_work *w, int32_t begin)
     }
 }
 
-LANES void attn_pages(const bm_attn_span *s, bm_kv_type type, attn_work *w)
+/* A page's half floats as floats, once for all blocks of rows; NULL when that would not pay. */
+LANES const void *widen_page(const void *half, int dim, attn_work *w)
 {
+    const uint16_t *h = half;
+
+    if (w->n <= 2 * ATTN_ROWS_MAX || dim > WIDEN_DIM)
+        return NULL;
+    for (int i = 0; i < PAGE * dim; i += 16)
+        v_store(w->wide + i, v_load_f16(h + i));
+    return w->wide;
+}
+
+static void attn_pages(const bm_attn_span *s, attn_work *w)
+{
+    const bm_kv_type type = s->type;
+
     for (int32_t begin = s->span_begin; begin < s->span_end; begin += PAGE) {
         const unsigned char *page = s->pages[begin / PAGE];
+        const void *wide;
         see_page(s, w, begin);
         if (w->n == 0)
             continue;
-        score_page(s, type, page, w);
+        if (type == BM_KV_F16 && (wide = widen_page(page, s->head_dim_k, w)) != NULL)
+            score_page(s, BM_KV_F32, wide, w);
+        else
+            score_page(s, type, page, w);
         for (int i = 0; i < w->n; i++)
             softmax_page(s, w, w->rows[i]);
-        value_page(s, type, page + s->v_offset, w);
+        if (type == BM_KV_F16 && (wide = widen_page(page + s->v_offset, s->head_dim_v, w)) != NULL)
+            value_page(s, BM_KV_F32, wide, w);
+        else
+            value_page(s, type, page + s->v_offset, w);
     }
 }
 
@@ -213,10 +267,7 @@ static void attn_span(const bm_attn_span *s)
         s->m[r] = -INFINITY;
         memset(s->acc[r], 0, (size_t)s->head_dim_v * sizeof **s->acc);
     }
-    if (s->type == BM_KV_F32)
-        attn_pages(s, BM_KV_F32, &w);
-    else
-        attn_pages(s, BM_KV_F16, &w);
+    attn_pages(s, &w);
     for (int r = 0; r < s->n_rows; r++)
         s->l[r] = v_sum(w.l[r]);
 }

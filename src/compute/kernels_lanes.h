@@ -285,20 +285,27 @@ LANES void float_block(const bm_packed *w, bm_qtype type, int64_t tile, int n_ti
     const unsigned char *at = w->data + (size_t)tile * w->tile_bytes;
     v16 acc[FLOAT_TILES * 2][FLOAT_TOKENS];
 
+    UNROLL
     for (int i = 0; i < n_tiles; i++)
+        UNROLL
         for (int j = 0; j < n_tok; j++)
             acc[i][j] = v_set(0);
     for (int64_t k = 0; k < w->n_cols; k++) {
         v16 column[FLOAT_TILES * 2];
+        UNROLL
         for (int i = 0; i < n_tiles; i++)
             column[i] = load_column(type, at + (size_t)i * w->tile_bytes, k, w->n_cols);
+        UNROLL
         for (int j = 0; j < n_tok; j++) {
             v16 xk = v_set(x->f32[(t + j) * x->f32_stride + k]);
+            UNROLL
             for (int i = 0; i < n_tiles; i++)
                 acc[i][j] = v_fma(column[i], xk, acc[i][j]);
         }
     }
+    UNROLL
     for (int i = 0; i < n_tiles; i++)
+        UNROLL
         for (int j = 0; j < n_tok; j++) {
             int64_t row = (tile + i) * BM_TILE_ROWS, left = w->n_rows - row;
             if (left >= BM_TILE_ROWS)

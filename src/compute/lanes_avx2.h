@@ -2,6 +2,7 @@
 #pragma once
 #include <immintrin.h>
 #include <stdint.h>
+#include "compute/unroll.h"
 #include <string.h>
 
 typedef struct v16 { __m256 a, b; } v16;

@@ -2,6 +2,7 @@
 #pragma once
 #include <immintrin.h>
 #include <stdint.h>
+#include "compute/unroll.h"
 
 typedef __m512 v16;
 typedef __m512i i16;

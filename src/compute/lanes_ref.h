@@ -10,6 +10,7 @@ typedef struct v16 { float f[16]; } v16;
 typedef struct i16 { int32_t i[16]; } i16;
 typedef struct m16 { uint16_t bits; } m16;
 #define LANES static inline __attribute__((unused))      /* no registers to save: small objects compile faster */
+#define UNROLL
 #define EACH for (int e = 0; e < 16; e++)
 enum { ATTN_ROWS_MAX = 1, ATTN_SUBTILES = 1, FLOAT_TILES = 1, FLOAT_TOKENS = 1 };
 

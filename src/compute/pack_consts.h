@@ -2,14 +2,7 @@
 #pragma once
 #include <stdbool.h>
 #include "compute/pack_layout.h"
-
-#define INLINE static inline __attribute__((always_inline))
-/* Before a loop of constant length whose arrays must live in registers. */
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "compute/unroll.h"
 
 INLINE int form_of(bm_qtype type)
 {
