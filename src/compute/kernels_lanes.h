@@ -56,8 +56,8 @@ static void quantize_row(bm_acts *a, int64_t t, const float *x)
         float largest = v_largest(v_max(v_abs(x0), v_abs(x1))), scale = 0, inverse = 0;
         if (largest > BM_ACT_TINY)
             scale = largest / 127.0f, inverse = 127.0f / largest;
-        x0 = v_max(v_min(v_rint(v_mul(x0, v_set(inverse))), v_set(127.0f)), v_set(-127.0f));
-        x1 = v_max(v_min(v_rint(v_mul(x1, v_set(inverse))), v_set(127.0f)), v_set(-127.0f));
+        x0 = v_max(v_min(v_mul(x0, v_set(inverse)), v_set(127.0f)), v_set(-127.0f));
+        x1 = v_max(v_min(v_mul(x1, v_set(inverse)), v_set(127.0f)), v_set(-127.0f));
         i16 q0 = v_to_int(x0), q1 = v_to_int(x1);
         i_store8(q, q0);
         i_store8(q + 16, q1);

@@ -86,18 +86,44 @@ typedef struct raw_block {
 
 static uint16_t read_u16(const unsigned char *p) { return (uint16_t)(p[0] | p[1] << 8); }
 
-static void read_nibbles(const unsigned char *q, uint8_t *code)
+/* n bytes (a multiple of 8): out = bytes >> shift & mask, eight at a time. */
+static inline void read_field(uint8_t *out, const unsigned char *bytes, int n, int shift, unsigned mask)
 {
-    for (int i = 0; i < 16; i++) {
-        code[i] = q[i] & 15;
-        code[i + 16] = q[i] >> 4;
+    for (int i = 0; i < n; i += 8) {
+        uint64_t x;
+        memcpy(&x, bytes + i, 8);
+        x = x >> shift & 0x0101010101010101u * mask;
+        memcpy(out + i, &x, 8);
     }
 }
 
+/* The same, or-ed in shifted left by `to`. */
+static inline void add_field(uint8_t *out, const unsigned char *bytes, int n, int shift, unsigned mask, int to)
+{
+    for (int i = 0; i < n; i += 8) {
+        uint64_t x, y;
+        memcpy(&x, bytes + i, 8);
+        memcpy(&y, out + i, 8);
+        y |= (x >> shift & 0x0101010101010101u * mask) << to;
+        memcpy(out + i, &y, 8);
+    }
+}
+
+static void read_nibbles(const unsigned char *q, uint8_t *code)
+{
+    read_field(code, q, 16, 0, 15);
+    read_field(code + 16, q, 16, 4, 15);
+}
+
+/* Bit 4 of 32 codes from 32 bits: a multiplication spreads four bits over four bytes. */
 static void read_fifths(const unsigned char *bits, uint8_t *code)
 {
-    for (int i = 0; i < 32; i++)
-        code[i] |= (uint8_t)((bits[i / 8] >> (i & 7) & 1) << 4);
+    for (int i = 0; i < 8; i++) {
+        uint32_t x, four = bits[i / 2] >> 4 * (i & 1) & 15;
+        memcpy(&x, code + 4 * i, 4);
+        x |= (four * 0x00204081u & 0x01010101u) << 4;
+        memcpy(code + 4 * i, &x, 4);
+    }
 }
 
 /* Blocks of 32. */
@@ -118,8 +144,8 @@ static void read_q2_k(const unsigned char *b, raw_block *r)
 {
     r->d = read_u16(b + 80), r->m = read_u16(b + 82);
     memcpy(r->x, b, 16);
-    for (int i = 0; i < BM_SUPER; i++)
-        r->code[i] = b[16 + 32 * (i / 128) + i % 32] >> 2 * (i / 32 % 4) & 3;
+    for (int g = 0; g < 8; g++)
+        read_field(r->code + 32 * g, b + 16 + 32 * (g / 4), 32, 2 * (g & 3), 3);
 }
 
 static void read_q3_k(const unsigned char *b, raw_block *r)
@@ -129,8 +155,10 @@ static void read_q3_k(const unsigned char *b, raw_block *r)
     r->d = read_u16(b + 108);
     for (int i = 0; i < 16; i++)
         r->x[i] = (uint8_t)((s[i & 7] >> 4 * (i / 8) & 15) | (s[8 + (i & 3)] >> 2 * (i / 4) & 3) << 4);
-    for (int i = 0; i < BM_SUPER; i++)
-        r->code[i] = (uint8_t)((b[32 + 32 * (i / 128) + i % 32] >> 2 * (i / 32 % 4) & 3) | (b[i % 32] >> i / 32 & 1) << 2);
+    for (int g = 0; g < 8; g++) {
+        read_field(r->code + 32 * g, b + 32 + 32 * (g / 4), 32, 2 * (g & 3), 3);
+        add_field(r->code + 32 * g, b, 32, g, 1, 2);
+    }
 }
 
 static void read_q45_k(const unsigned char *b, bool fifth, raw_block *r)
@@ -141,11 +169,9 @@ static void read_q45_k(const unsigned char *b, bool fifth, raw_block *r)
     for (int j = 0; j < 8; j++) {
         r->x[j] = j < 4 ? s[j] & 63 : (uint8_t)((s[j + 4] & 15) | s[j - 4] >> 6 << 4);
         r->y[j] = j < 4 ? s[j + 4] & 63 : (uint8_t)(s[j + 4] >> 4 | s[j] >> 6 << 4);
-    }
-    for (int i = 0; i < BM_SUPER; i++) {
-        r->code[i] = q[32 * (i / 64) + i % 32] >> 4 * (i / 32 % 2) & 15;
+        read_field(r->code + 32 * j, q + 32 * (j / 2), 32, 4 * (j & 1), 15);
         if (fifth)
-            r->code[i] |= (uint8_t)((b[16 + i % 32] >> i / 32 & 1) << 4);
+            add_field(r->code + 32 * j, b + 16, 32, j, 1, 4);
     }
 }
 
@@ -153,10 +179,10 @@ static void read_q6_k(const unsigned char *b, raw_block *r)
 {
     r->d = read_u16(b + 208);
     memcpy(r->x, b + 192, 16);
-    for (int i = 0; i < BM_SUPER; i++) {
-        int half = i / 128, quarter = i / 32 % 4, at = i % 32;
-        r->code[i] = (uint8_t)((b[64 * half + 32 * (quarter & 1) + at] >> 4 * (quarter / 2) & 15) |
-                               (b[128 + 32 * half + at] >> 2 * quarter & 3) << 4);
+    for (int g = 0; g < 8; g++) {
+        int half = g / 4, quarter = g & 3;
+        read_field(r->code + 32 * g, b + 64 * half + 32 * (quarter & 1), 32, 4 * (quarter / 2), 15);
+        add_field(r->code + 32 * g, b + 128 + 32 * half, 32, 2 * quarter, 3, 4);
     }
 }
 
@@ -171,9 +197,9 @@ static void read_iq4_xs(const unsigned char *b, raw_block *r)
     }
 }
 
+/* Sets what place_head and place_codes use of the type. */
 static void read_block(bm_qtype type, const unsigned char *b, raw_block *r)
 {
-    memset(r, 0, sizeof *r);
     switch (type) {
     case BM_Q2_K: read_q2_k(b, r); break;
     case BM_Q3_K: read_q3_k(b, r); break;
@@ -238,26 +264,40 @@ static void place_head(bm_qtype type, unsigned char *h, int row, const raw_block
     }
 }
 
-/* Place the 32 codes of one row in the planes of a zeroed group. */
+static inline void or_u32(unsigned char *p, uint32_t v)
+{
+    uint32_t x;
+
+    memcpy(&x, p, 4);
+    x |= v;
+    memcpy(p, &x, 4);
+}
+
+/* Place the 32 codes of one row in the planes of a zeroed group: four codes of a k-group at a time, as the bytes of a word. */
 static void place_codes(const bm_layout *l, unsigned char *q, int row, const uint8_t *code)
 {
-    for (int k = 0; k < BM_GROUP; k++) {
-        int j = k >> 2, at = 4 * row + (k & 3), c = code[k];
-        unsigned char *high = q + 64 * l->low_bits;
-        if (l->low_bits == 8) {
-            q[64 * j + at] = (unsigned char)c;
-            continue;
-        }
-        if (l->low_bits == 4)
-            q[64 * (j & 3) + at] |= (unsigned char)((c & 15) << (j & 4));
-        else
-            q[64 * (j & 1) + at] |= (unsigned char)((c & 3) << 2 * (j >> 1));
-        c >>= l->low_bits;
+    unsigned char *at = q + 4 * row, *high = at + 64 * l->low_bits;
+    uint32_t c[8], bits = 0;
+
+    memcpy(c, code, sizeof c);
+    if (l->low_bits == 8)
+        for (int j = 0; j < 8; j++)
+            memcpy(at + 64 * j, &c[j], 4);
+    else if (l->low_bits == 4)
+        for (int v = 0; v < 4; v++)
+            or_u32(at + 64 * v, (c[v] & 0x0F0F0F0Fu) | (c[v + 4] & 0x0F0F0F0Fu) << 4);
+    else
+        for (int j = 0; j < 8; j++)
+            or_u32(at + 64 * (j & 1), (c[j] & 0x03030303u) << 2 * (j >> 1));
+    for (int j = 0; j < 8 && l->high_bits != 0; j++) {
+        uint32_t top = c[j] >> l->low_bits;
         if (l->high_bits == 1)
-            high[at] |= (unsigned char)(c << j);
-        else if (l->high_bits == 2)
-            high[64 * (j & 1) + at] |= (unsigned char)(c << 2 * (j >> 1));
+            bits |= (top & 0x01010101u) << j;
+        else
+            or_u32(high + 64 * (j & 1), (top & 0x03030303u) << 2 * (j >> 1));
     }
+    if (l->high_bits == 1)
+        or_u32(high, bits);
 }
 
 static int get_code(const bm_layout *l, const unsigned char *q, int row, int k)
