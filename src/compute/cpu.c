@@ -34,12 +34,12 @@ static void detect_isa(bm_cpu *cpu)
     uint64_t xcr0;
     bool ymm, zmm, tiles, has512;
 
-    if (__get_cpuid_max(0x80000000u, NULL) >= 0x80000004u) {
+    if ((uint32_t)__get_cpuid_max(0x80000000u, NULL) >= 0x80000004u) {
         for (uint32_t i = 0; i < 3; i++)
             __cpuid(0x80000002u + i, brand[4 * i], brand[4 * i + 1], brand[4 * i + 2], brand[4 * i + 3]);
         snprintf(cpu->model, sizeof cpu->model, "%.48s", (const char *)brand);
     }
-    leaves = __get_cpuid_max(0, NULL);
+    leaves = (uint32_t)__get_cpuid_max(0, NULL);
     __cpuid(1, a, b, c1, d);
     if (leaves < 7 || !bit(c1, 27))
         return;

@@ -348,7 +348,6 @@ static void matmul_panels(const bm_packed *w, int64_t tile, const bm_acts *x, in
         fns[w->type].tokens(&p, m, g, x, t, n, sums);
     }
     for (int j = 0; j < n; j++)
-        UNROLL
         for (int c = 0; c < 2; c++)
             store_half(y + (t + j) * y_stride + row + 8 * c, _mm256_load_ps(sums[j] + 8 * c), w->n_rows - row - 8 * c);
 }

@@ -209,7 +209,6 @@ static void matmul_panels(const bm_packed *w, int64_t tile, bool two, const bm_a
         tokens_fns[l->form](p, m, g, x, t, n, sums);
     }
     for (int j = 0; j < n; j++)
-        UNROLL
         for (int c = 0; c <= two; c++)
             store_rows(y + (t + j) * y_stride + (tile + c) * BM_TILE_ROWS, _mm512_load_ps(sums[j] + 16 * c),
                        w->n_rows - (tile + c) * BM_TILE_ROWS);
