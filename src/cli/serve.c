@@ -63,8 +63,9 @@ static bool measure(bm_backend *backend, speed *out)
         x ^= x << 13, x ^= x >> 17, x ^= x << 5;
         prompt[i] = (int32_t)(x % (uint32_t)n_vocab);
     }
-    bm_gen_request request = { .prompt = prompt, .n_prompt = n, .max_tokens = 16, .n_choices = 1, .sampling = bm_sampling_default(),
-                               .ignore_eos = true, .top_logprobs = -1, .deadline_ns = bm_now_ns() + 2000000000 };
+    bm_gen_request request = { .prompt = prompt, .n_prompt = n, .max_tokens = 16, .n_choices = 1,
+                               .sampling = bm_sampling_default(), .ignore_eos = true, .top_logprobs = -1,
+                               .deadline_ns = bm_now_ns() + 2000000000 };
     if (backend->generate(backend, &gen, &request, NULL) < 0)
         return false;
     do {
@@ -151,11 +152,13 @@ static void print_ready(serve *s)
     print_models(s, example, sizeof example);
     print_speed(s);
     printf("\ntry it:\n  curl %s/v1/chat/completions -H 'Content-Type: application/json'%s -d '{\"model\": \"%s\", "
-           "\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}]}'\n",
+           "\"temperature\": 0, \"messages\": [{\"role\": \"system\", \"content\": \"You are a helpful assistant.\"}, "
+           "{\"role\": \"user\", \"content\": \"What is the capital of France?\"}]}'\n",
            url, keys ? " -H \"Authorization: Bearer $OPENAI_API_KEY\"" : "", *example != '\0' ? example : "NAME");
     printf("for programs that speak the OpenAI API:\n  export OPENAI_BASE_URL=%s/v1\n  export OPENAI_API_KEY=%s\n", url,
            keys ? "YOUR-KEY" : "none");
-    printf("next:\n  baimo shelf add FILE.gguf        your own model\n  baimo key add NAME               a key, before others may reach this server\n");
+    printf("next:\n  baimo shelf add FILE.gguf        your own model\n"
+           "  baimo key add NAME               a key, before others may reach this server\n");
     fflush(stdout);
 }
 
@@ -296,15 +299,20 @@ int cmd_serve(int argc, char **argv)
 {
     serve s = { .host = "127.0.0.1", .port = 8080, .parallel = 4, .drain_seconds = 30 };
     const cli_option options[] = {
-        { "model", "-m", CLI_LIST, &s.models, 0, 0, "NAME", "load this model now; may be given several times (default: each at\nits first request)" },
+        { "model", "-m", CLI_LIST, &s.models, 0, 0, "NAME", "load this model now; may be given several times (default: each\n"
+          "at its first request)" },
         { "host", NULL, CLI_STR, &s.host, 0, 0, "ADDR", "address to listen on (default 127.0.0.1); any other needs a key" },
         { "port", NULL, CLI_INT, &s.port, 0, 65535, "N", "port to listen on (default 8080; 0: any free one)" },
-        { "ctx", "-c", CLI_INT, &s.ctx, 0, 16777216, "N", "tokens of context (default: the largest that fits, at most the model's)" },
+        { "ctx", "-c", CLI_INT, &s.ctx, 0, 16777216, "N", "tokens of context (default: the largest that fits, at most the\n"
+          "model's own)" },
         { "parallel", "-np", CLI_INT, &s.parallel, 1, 1024, "N", "sequences with full context that shall fit (default 4)" },
         { "threads", "-t", CLI_INT, &s.threads, 0, 1024, "N", "threads (default: the cores this process may use)" },
-        { "max-queue", NULL, CLI_INT, &s.max_queue, 0, 65536, "N", "requests that may wait per model (default 64); more get 429" },
-        { "drain-seconds", NULL, CLI_INT, &s.drain_seconds, 1, 86400, "N", "how long a stop waits for running requests (default 30)" },
-        { "allow-host", NULL, CLI_LIST, &s.allow_hosts, 0, 0, "NAME", "a further name that Host and Origin may carry, e.g. behind a proxy" },
+        { "max-queue", NULL, CLI_INT, &s.max_queue, 0, 65536, "N", "requests that may wait per model (default 64); more get\n"
+          "429" },
+        { "drain-seconds", NULL, CLI_INT, &s.drain_seconds, 1, 86400, "N",
+          "how long a stop waits for running requests (default 30)" },
+        { "allow-host", NULL, CLI_LIST, &s.allow_hosts, 0, 0, "NAME",
+          "a further name that Host and Origin may carry, as behind\na proxy" },
         { .name = NULL },
     };
     const cli_command self = {

@@ -1,4 +1,4 @@
-/* chat_page.c - the chat page, embedded in the program, under a policy that allows its own script and style and nothing else. */
+/* chat_page.c - the chat page, embedded in the program, under a policy that allows its own script and style, nothing else. */
 #include "server/state.h"
 
 #include <openssl/evp.h>
@@ -35,10 +35,11 @@ int bm_page_headers(char *out, size_t size, bm_error *err)
     char script[64], style[64];
     int rc;
 
-    if ((rc = hash_element(script, "<script>", "</script>", err)) < 0 || (rc = hash_element(style, "<style>", "</style>", err)) < 0)
+    if ((rc = hash_element(script, "<script>", "</script>", err)) < 0 ||
+        (rc = hash_element(style, "<style>", "</style>", err)) < 0)
         return rc;
-    snprintf(out, size, "Content-Security-Policy: default-src 'none'; script-src %s; style-src %s; connect-src 'self'; img-src data:; "
-             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\nX-Frame-Options: DENY\r\n"
+    snprintf(out, size, "Content-Security-Policy: default-src 'none'; script-src %s; style-src %s; connect-src 'self'; "
+             "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\nX-Frame-Options: DENY\r\n"
              "Cross-Origin-Opener-Policy: same-origin\r\nCache-Control: no-cache\r\n",
              *script != '\0' ? script : "'none'", *style != '\0' ? style : "'none'");
     return 0;

@@ -30,6 +30,11 @@ static void put_token(bm_json *j, const bm_buf *piece)
     bm_buf_done(&text);
 }
 
+static bool same_bytes(const bm_buf *a, const bm_buf *b)
+{
+    return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len) == 0);
+}
+
 /* {"token": logprob, ...}, most likely first. Two tokens may have the same text: the likelier one stays, keys are unique. */
 static void put_tops(bm_call *c, bm_buf *list, const bm_event *event, bool first)
 {
@@ -48,7 +53,7 @@ static void put_tops(bm_call *c, bm_buf *list, const bm_event *event, bool first
         bool seen = false;
         bm_answer_piece(c, lp->top[i].token, first, &pieces[i]);
         for (int k = 0; k < i && !seen; k++)
-            seen = pieces[k].len == pieces[i].len && (pieces[i].len == 0 || memcmp(pieces[k].data, pieces[i].data, pieces[i].len) == 0);
+            seen = same_bytes(&pieces[k], &pieces[i]);
         if (seen)
             continue;
         put_token(&j, &pieces[i]);

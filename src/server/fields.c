@@ -55,16 +55,19 @@ const bm_field bm_fields[] = {
     REFUSED("tool_choice",         BM_CHAT, "\"none\"\n\"auto\"", no_tools),
     REFUSED("functions",           BM_CHAT, "[]", no_tools),
     REFUSED("function_call",       BM_CHAT, "\"none\"\n\"auto\"", no_tools),
-    REFUSED("response_format",     BM_CHAT, "{\"type\":\"text\"}", "leave it out or send {\"type\":\"text\"}: this version does not enforce formats"),
+    REFUSED("response_format",     BM_CHAT, "{\"type\":\"text\"}",
+            "leave it out or send {\"type\":\"text\"}: this version does not enforce formats"),
     REFUSED("modalities",          BM_CHAT, "[\"text\"]", "this model answers with text: send [\"text\"] or leave it out"),
     REFUSED("audio",               BM_CHAT, NULL, "leave it out: this model answers with text"),
     REFUSED("prediction",          BM_CHAT, NULL, "leave it out"),
     REFUSED("web_search_options",  BM_CHAT, NULL, "leave it out: this server does not search the web"),
     REFUSED("moderation",          BM_CHAT, NULL, "leave it out: this server does not moderate"),
     REFUSED("reasoning_effort",    BM_CHAT, NULL, "models that think take chat_template_kwargs: {\"enable_thinking\": false}"),
-    REFUSED("verbosity",           BM_CHAT, "\"medium\"", "leave it out and say in the system message how long answers shall be"),
+    REFUSED("verbosity",           BM_CHAT, "\"medium\"",
+            "leave it out and say in the system message how long answers shall be"),
     REFUSED("store",               BM_CHAT, "false", "leave it out: answers are not kept by this server"),
-    REFUSED("suffix",              BM_COMPLETIONS, "\"\"", "leave it out, or put the model's own fill-in-the-middle tokens into prompt ids"),
+    REFUSED("suffix",              BM_COMPLETIONS, "\"\"",
+            "leave it out, or put the model's own fill-in-the-middle tokens into prompt ids"),
 };
 const size_t bm_n_fields = sizeof bm_fields / sizeof bm_fields[0];
 
@@ -165,7 +168,8 @@ static int check_field(unsigned route, const char *name, const json_t *v, bm_err
         return check_type(f, v, err);
     if (is_neutral(f, v))
         return 0;
-    bm_fail(err, BM_UNSUPPORTED, "'%s' is not supported: it would change the answer, and this version cannot carry it out", name);
+    bm_fail(err, BM_UNSUPPORTED, "'%s' is not supported: it would change the answer, and this version cannot carry it out",
+            name);
     if (f->hint != NULL)
         bm_hint(err, "%s", f->hint);
     return bm_param(err, name);

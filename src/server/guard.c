@@ -89,10 +89,11 @@ static int add_interfaces(bm_guard *g, bm_error *err)
     if (getifaddrs(&list) != 0)
         return 0;
     for (i = list; i != NULL && rc == 0; i = i->ifa_next) {
-        if (i->ifa_addr == NULL)
-            continue;
-        const void *addr = i->ifa_addr->sa_family == AF_INET ? (const void *)&((struct sockaddr_in *)(void *)i->ifa_addr)->sin_addr
-                         : i->ifa_addr->sa_family == AF_INET6 ? (const void *)&((struct sockaddr_in6 *)(void *)i->ifa_addr)->sin6_addr : NULL;
+        const void *at = i->ifa_addr, *addr = NULL;
+        if (at != NULL && i->ifa_addr->sa_family == AF_INET)
+            addr = &((const struct sockaddr_in *)at)->sin_addr;
+        else if (at != NULL && i->ifa_addr->sa_family == AF_INET6)
+            addr = &((const struct sockaddr_in6 *)at)->sin6_addr;
         if (addr != NULL && inet_ntop(i->ifa_addr->sa_family, addr, text, sizeof text) != NULL)
             rc = add_name(g, text, false, err);
     }
@@ -100,7 +101,10 @@ static int add_interfaces(bm_guard *g, bm_error *err)
     return rc;
 }
 
-static bool is_wildcard(const char *host) { return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0 || strcmp(host, "[::]") == 0; }
+static bool is_wildcard(const char *host)
+{
+    return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0 || strcmp(host, "[::]") == 0;
+}
 
 bool bm_host_is_loopback(const char *host)
 {
@@ -216,7 +220,8 @@ int bm_guard_key(bm_guard *guard, const char *authorization, unsigned scope, bm_
     *key = (bm_key){ 0 };
     if (!key_is_needed(guard))
         return 0;
-    if (authorization == NULL || strncasecmp(authorization, "Bearer", 6) != 0 || (authorization[6] != ' ' && authorization[6] != '\t')) {
+    if (authorization == NULL || strncasecmp(authorization, "Bearer", 6) != 0 ||
+        (authorization[6] != ' ' && authorization[6] != '\t')) {
         bm_fail(err, BM_AUTH, "this server needs an API key, and the request has none");
         return bm_hint(err, "send 'Authorization: Bearer KEY'; make a key with: baimo key add NAME");
     }

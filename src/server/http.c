@@ -118,7 +118,8 @@ static void write_head(bm_exchange *x, int status, const char *type, const char 
     evbuffer_add_printf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", status, bm_status_phrase(status), date);
     if (type != NULL)
         evbuffer_add_printf(out, "Content-Type: %s\r\n", type);
-    evbuffer_add_printf(out, "%sx-request-id: %s\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n%s%s%s\r\n",
+    evbuffer_add_printf(out, "%sx-request-id: %s\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
+                        "%s%s%s\r\n",
                         length, x->request_id, c->cors == NULL ? "" : c->cors, extra == NULL ? "" : extra,
                         keep ? "" : "Connection: close\r\n");
 }
@@ -223,7 +224,8 @@ static bool charge_body(bm_conn *c, uint64_t len)
     char why[128];
 
     if (len > c->http->limits.max_body_bytes - c->x.body.len) {
-        snprintf(why, sizeof why, "the body is larger than the %zu bytes that this server reads", c->http->limits.max_body_bytes);
+        snprintf(why, sizeof why, "the body is larger than the %zu bytes that this server reads",
+                 c->http->limits.max_body_bytes);
         refuse(c, 413, why);
         return false;
     }
@@ -252,7 +254,8 @@ static bool read_head(bm_conn *c)
     const char *why = "";
     int status;
 
-    while (len >= 2 && !c->in_head && memcmp(evbuffer_pullup(in, 2), "\r\n", 2) == 0) {      /* RFC 9112, 2.2: empty lines before */
+    /* RFC 9112, 2.2: empty lines before a request are skipped. */
+    while (len >= 2 && !c->in_head && memcmp(evbuffer_pullup(in, 2), "\r\n", 2) == 0) {
         evbuffer_drain(in, 2);
         len -= 2;
     }

@@ -49,7 +49,8 @@ typedef struct bm_http_limits {
     int head_seconds, idle_seconds, stall_seconds;
 } bm_http_limits;
 
-int  bm_http_new(bm_http **out, struct event_base *base, const bm_http_handler *handler, const bm_http_limits *limits, bm_error *err);
+int  bm_http_new(bm_http **out, struct event_base *base, const bm_http_handler *handler, const bm_http_limits *limits,
+                 bm_error *err);
 /* Bind and listen; *port gets the port that was bound. */
 int  bm_http_listen(bm_http *http, const char *host, int *port, bm_error *err);
 /* A socket of mode 600 at path; a dead one in its place is replaced. BM_EXISTS: a living server has it. */

@@ -21,6 +21,7 @@
 #include "base/mem.h"
 
 enum { WATERMARK = 256 * 1024 };
+static const unsigned listen_flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC;
 
 /* Without this, libevent ends the process by exit(1) on its own errors; ours says where to look and leaves a core. */
 static void fatal(int code)
@@ -56,7 +57,8 @@ void bm_conn_unwatch(bm_conn *c)
     c->watched = false;
 }
 
-int bm_http_new(bm_http **out, struct event_base *base, const bm_http_handler *handler, const bm_http_limits *limits, bm_error *err)
+int bm_http_new(bm_http **out, struct event_base *base, const bm_http_handler *handler, const bm_http_limits *limits,
+                bm_error *err)
 {
     bm_http *http = bm_zalloc(sizeof *http);
 
@@ -166,7 +168,8 @@ static int bind_failed(const char *host, int port, int error, bm_error *err)
 {
     bm_fail(err, error == EADDRINUSE ? BM_EXISTS : BM_IO, "cannot listen on %s port %d: %s", host, port, strerror(error));
     if (error == EADDRINUSE)
-        return bm_hint(err, "another program has that port: use baimo serve --port %d, or --port 0 for any free one", port == 65535 ? 8081 : port + 1);
+        return bm_hint(err, "another program has that port: use baimo serve --port %d, or --port 0 for any free one",
+                       port == 65535 ? 8081 : port + 1);
     if (error == EACCES)
         return bm_hint(err, "ports below 1024 need root: use --port 8080");
     return bm_hint(err, "--host takes an address of this machine: 127.0.0.1, or 0.0.0.0 for all");
@@ -211,7 +214,7 @@ int bm_http_listen(bm_http *http, const char *host, int *port, bm_error *err)
     if (getsockname(fd, (struct sockaddr *)&bound, &len) == 0)
         *port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&bound)->sin6_port
                                                   : ((struct sockaddr_in *)(void *)&bound)->sin_port);
-    http->tcp = evconnlistener_new(http->base, accepted, http, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+    http->tcp = evconnlistener_new(http->base, accepted, http, listen_flags, 0, fd);
     if (http->tcp == NULL) {
         close(fd);
         return bm_fail(err, BM_NOMEM, "no memory for the listener");
@@ -247,10 +250,16 @@ int bm_http_listen_unix(bm_http *http, const char *path, bm_error *err)
     int bound = bind(fd, (struct sockaddr *)&addr, sizeof addr);
     int error = errno;
     umask(old);
-    if (bound != 0 || listen(fd, 64) != 0 || (http->socket_path = bm_strdup(path)) == NULL ||
-        (http->local = evconnlistener_new(http->base, accepted, http, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd)) == NULL) {
+    if (bound != 0 || listen(fd, 64) != 0) {
         close(fd);
         return bm_fail(err, BM_IO, "%s: cannot listen: %s", path, strerror(bound != 0 ? error : errno));
+    }
+    http->socket_path = bm_strdup(path);
+    http->local = evconnlistener_new(http->base, accepted, http, listen_flags, 0, fd);
+    if (http->socket_path == NULL || http->local == NULL) {
+        if (http->local == NULL)
+            close(fd);
+        return bm_fail(err, BM_NOMEM, "no memory for the listener");
     }
     evconnlistener_set_error_cb(http->local, accept_failed);
     return 0;

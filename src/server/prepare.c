@@ -55,7 +55,8 @@ static int check_bias(bm_call *c)
 
     for (size_t i = 0; i < s->n_bias; i++)
         if (s->bias[i].token >= n_vocab) {
-            bm_fail(&c->err, BM_INVALID, "'logit_bias' names token %d, and the vocabulary of %s has %d", s->bias[i].token, c->model, n_vocab);
+            bm_fail(&c->err, BM_INVALID, "'logit_bias' names token %d, and the vocabulary of %s has %d", s->bias[i].token,
+                    c->model, n_vocab);
             return bm_param(&c->err, "logit_bias");
         }
     return 0;
@@ -72,7 +73,8 @@ static int take_ids(bm_call *c, bm_slot *slot, const bm_prompt_text *p)
     memcpy(slot->prompt.tokens.ids, p->ids, p->n_ids * sizeof *p->ids);
     for (size_t i = 0; i < p->n_ids; i++)
         if (p->ids[i] >= n_vocab) {
-            bm_fail(&c->err, BM_INVALID, "'prompt' holds token %d, and the vocabulary of %s has %d", p->ids[i], c->model, n_vocab);
+            bm_fail(&c->err, BM_INVALID, "'prompt' holds token %d, and the vocabulary of %s has %d", p->ids[i], c->model,
+                    n_vocab);
             return bm_param(&c->err, "prompt");
         }
     return 0;
@@ -91,7 +93,8 @@ static int echo_prompt(bm_call *c, bm_slot *slot, const bm_prompt_text *p)
 
 static int encode_prompt(bm_call *c, bm_slot *slot, const bm_prompt_text *p)
 {
-    int rc = p->ids != NULL ? take_ids(c, slot, p) : c->backend->encode_text(c->backend, p->text, p->len, &slot->prompt, &c->err);
+    int rc = p->ids != NULL ? take_ids(c, slot, p)
+                            : c->backend->encode_text(c->backend, p->text, p->len, &slot->prompt, &c->err);
 
     if (rc == 0 && slot->prompt.tokens.n == 0) {
         bm_fail(&c->err, BM_INVALID, "'prompt' has no tokens");

@@ -259,7 +259,7 @@ static int parse_prompts(bm_request *r, bm_error *err)
     for (size_t i = 0; i < n; i++) {
         const json_t *p = many ? json_array_get(v, i) : v;
         if (json_is_string(p) != first_is_text || (!json_is_string(p) && !json_is_array(p)))
-            return fail_param(err, "prompt", "must be a string, an array of strings, an array of token ids, or an array of such arrays");
+            return fail_param(err, "prompt", "must be a string, strings, an array of token ids, or arrays of token ids");
         if (json_is_string(p)) {
             r->prompts[i].text = json_string_value(p);
             r->prompts[i].len = json_string_length(p);

@@ -33,7 +33,8 @@ static int check_part(const json_t *part, size_t index, size_t p, bm_error *err)
     if (!json_is_string(json_object_get(part, "text")))
         return fail_at(err, BM_INVALID, index, where, "must have a string in 'text'");
     json_object_foreach((json_t *)part, key, v)
-        if (strcmp(key, "type") != 0 && strcmp(key, "text") != 0 && strcmp(key, "prompt_cache_breakpoint") != 0 && !json_is_null(v))
+        if (strcmp(key, "type") != 0 && strcmp(key, "text") != 0 && strcmp(key, "prompt_cache_breakpoint") != 0 &&
+            !json_is_null(v))
             return fail_at(err, BM_INVALID, index, where, "has a field other than 'type' and 'text'");
     return 0;
 }
@@ -158,7 +159,8 @@ int bm_messages_check(json_t **out, const json_t *messages, bm_error *err)
         return bm_param(err, "messages");
     }
     if (json_array_size(messages) > BM_MAX_MESSAGES) {
-        bm_fail(err, BM_LIMIT, "'messages' holds %zu messages, at most %d are read", json_array_size(messages), BM_MAX_MESSAGES);
+        bm_fail(err, BM_LIMIT, "'messages' holds %zu messages, at most %d are read", json_array_size(messages),
+                BM_MAX_MESSAGES);
         return bm_param(err, "messages");
     }
     if ((list = json_array()) == NULL)

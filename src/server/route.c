@@ -103,7 +103,8 @@ static bool check_body(bm_server *s, bm_exchange *x)
         bm_exchange_status(x, 411, "the request has no body", "send a JSON object", NULL);
     } else if (h->length > most) {
         bm_call_rejected(s, x, "too_large");
-        snprintf(text, sizeof text, "the body is %llu bytes, this server reads at most %zu", (unsigned long long)h->length, most);
+        snprintf(text, sizeof text, "the body is %llu bytes, this server reads at most %zu", (unsigned long long)h->length,
+                 most);
         bm_exchange_status(x, 413, text, NULL, NULL);
     } else if (s->draining) {
         bm_call_rejected(s, x, "stopping");

@@ -135,7 +135,8 @@ static int listen_all(bm_server *s, bm_error *err)
     bm_error why;
     int rc;
 
-    if ((rc = bm_http_new(&s->http, s->base, &handler, &limits, err)) < 0 || (rc = bm_http_listen(s->http, o->host, &s->port, err)) < 0)
+    if ((rc = bm_http_new(&s->http, s->base, &handler, &limits, err)) < 0 ||
+        (rc = bm_http_listen(s->http, o->host, &s->port, err)) < 0)
         return rc;
     if (o->socket_path != NULL && bm_http_listen_unix(s->http, o->socket_path, &why) < 0)
         bm_server_log(s, "%s: commands of this home will not reach this server by it", why.msg);

@@ -3,7 +3,7 @@
  *
  * GET /v1/ps, also over BAIMO_HOME/baimo.sock for the command line:
  *   {"object":"ps","version","pid","uptime_s","ready":true,"draining":false,
- *    "models":[what is loaded or being loaded: {"name","loaded","loading","progress","size_bytes","context","kv_used_bytes","active","queued"}],
+ *    "models":[{"name","loaded","loading","progress","size_bytes","context","kv_used_bytes","active","queued"}],
  *    "engine":{"threads","active","queued","kv_budget_bytes","kv_used_bytes","weight_bytes",
  *              "steps","prompt_tokens","completion_tokens","requests","canceled"},
  *    "http":{"connections","in_flight"}}

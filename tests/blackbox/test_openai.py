@@ -4,7 +4,8 @@ import json
 import openai
 import pytest
 
-PARIS = [{"role": "user", "content": "What is the capital of France?"}]
+# With the system message of its own template, SmolLM2-135M (in llama.cpp too) does not know; with this one it does.
+PARIS = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "What is the capital of France?"}]
 
 
 def test_a_real_model_answers(client):
@@ -96,7 +97,7 @@ def test_text_parts_and_developer_role(client):
     plain = [{"role": "user", "content": "What is the capital\nof France?"}]
     ask = dict(model="smollm2", temperature=0, max_tokens=12)
     assert client.chat.completions.create(messages=parts, **ask).choices == client.chat.completions.create(messages=plain, **ask).choices
-    told = [client.chat.completions.create(messages=[{"role": role, "content": "Answer in one word."}] + PARIS, **ask).usage.prompt_tokens
+    told = [client.chat.completions.create(messages=[{"role": role, "content": "Answer in one word."}] + plain, **ask).usage.prompt_tokens
             for role in ("system", "developer")]
     assert told[0] == told[1]
 
