@@ -17,14 +17,15 @@ int  bm_template_compile(bm_template **out, const char *source, size_t len, bm_e
 void bm_template_free(bm_template *tmpl);
 
 typedef struct bm_render_options {
-    const json_t *messages;          /* array of {"role", "content", ...}; strings in it are message text */
+    const json_t *messages;          /* array of {"role", "content", ...}; strings and keys in it are message text, but a "role"
+                                        of the known names ("user", ...) is template text: templates build markers from it */
     const json_t *tools;             /* array or NULL */
     const json_t *vars;              /* object of further names (chat_template_kwargs), or NULL */
     const char *bos_token, *eos_token;   /* NULL: undefined in the template */
     bool add_generation_prompt;
     int64_t now_s;                   /* for strftime_now, seconds since 1970 as local wall time; 0: the clock's */
     size_t max_steps;                /* 0: 10 million */
-    size_t max_output_bytes;         /* 0: 64 MiB */
+    size_t max_output_bytes;         /* 0: 64 MiB; memory in all is at most 256 MiB, nesting 1200 levels (512 KiB of stack) */
 } bm_render_options;
 
 typedef struct bm_rendered {

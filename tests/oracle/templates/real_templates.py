@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Compare with jinja2 over published templates: every *.jinja of a directory with each conversation below.
 
-usage: python real_templates.py DIR [PROGRAM]      needs jinja2 3.1.6 and transformers; DIR e.g. llama.cpp's models/templates
-PROGRAM is build/tests/text/test_template_oracle. Prints the cases that differ and how many there are.
+usage: python real_templates.py DIR [PROGRAM [N]]      needs jinja2 3.1.6 and transformers; DIR e.g. llama.cpp's models/templates
+PROGRAM is build/tests/text/test_template_oracle; N: as many random conversations more for each template. Prints the cases that differ and how many there are.
 """
-import copy, json, os, pathlib, subprocess, sys, tempfile
+import copy, json, os, pathlib, random, subprocess, sys, tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from reference import render
@@ -72,6 +72,54 @@ VARIANTS = {
 }
 
 
+TEXTS = ["", "Hi", " a\nb ", "<think>\nr\n</think>\n\nanswer", "x</think>y", "é🎉", "{\"a\": 1}", "[THINK]t[/THINK]z", "<tool_call>{}</tool_call>", "\n", "/no_think", "a/think", "<|channel|>final<|message|>x"]
+R = random.Random(7)
+
+
+def any_json(d=3):
+    return R.choice([lambda: R.choice(TEXTS), lambda: R.choice([None, True, False, 0, -1, 7, 2.5, 1e-7, 1e22]),
+                     lambda: [any_json(d - 1) for _ in range(R.randrange(3))] if d else [],
+                     lambda: {R.choice(["a", "type", "text", "name", "items", "B", "é"]): any_json(d - 1) for _ in range(R.randrange(3))} if d else {}])()
+
+
+def any_parts():
+    return [R.choice([{"type": "text", "text": R.choice(TEXTS)}, {"type": "image"}, {"type": "image_url", "image_url": {"url": "u"}}, {"type": "video"}, {"type": "audio"},
+                      R.choice(TEXTS), {"text": "no type"}]) for _ in range(R.randrange(3))]
+
+
+def any_message(role):
+    m = {"role": role}
+    if R.random() < 0.95:
+        m["content"] = R.choice([R.choice(TEXTS), R.choice(TEXTS), R.choice(TEXTS), None, any_parts(), any_json()]) if R.random() < 0.6 else R.choice(TEXTS)
+    if role == "assistant":
+        if R.random() < 0.4:
+            m["tool_calls"] = [R.choice([CALL, CALL2, CALL_TEXT, {"id": "call00009", "type": "function", "function": {"name": "get_weather", "arguments": any_json()}},
+                                         {"name": "noop", "arguments": {"a": 1}}]) for _ in range(R.randrange(3))]
+        for key in ("reasoning_content", "thinking", "reasoning", "prefix", "weight", "tool_plan", "end_turn", "think"):
+            if R.random() < 0.15:
+                m[key] = R.choice(TEXTS + [None, True, 0])
+    if role == "tool":
+        m.update({k: v for k, v in (("tool_call_id", R.choice(["call00001", "call00002", "x"])), ("name", R.choice(["get_weather", "noop"])), ("tool_name", "noop")) if R.random() < 0.7})
+    return m
+
+
+def random_cases(path, n):
+    for i in range(n):
+        roles = [] if R.random() < 0.5 else [R.choice(["system", "developer"])]
+        for _ in range(R.randrange(1, 5)):
+            roles += R.choice([["user"], ["user", "assistant"], ["user", "assistant"], ["user", "assistant", "tool", "assistant"], ["user", "assistant", "tool", "tool"], ["assistant"], ["tool"], ["system"]])
+        case = {"name": f"{path.name}/random {i}", "template": path.read_bytes().decode(), "messages": [any_message(r) for r in roles], "bos": "<s>", "eos": "</s>", "now": 1738333845,
+                "add_generation_prompt": R.random() < 0.7, "vars": {}}
+        if R.random() < 0.5:
+            case["tools"] = R.choice([TOOLS, TOOLS[:1], [TOOLS[0]["function"]], [{"type": "function", "function": {"name": "f", "description": None, "parameters": any_json()}}], any_json(2)])
+        for key, values in (("enable_thinking", [True, False, None]), ("thinking", [True, False]), ("reasoning_effort", ["low", "none", "high", None]), ("thinking_budget", [0, 512, -1]),
+                            ("documents", [[], [{"title": "T", "text": "x"}]]), ("add_vision_id", [True]), ("builtin_tools", [["python"], []]), ("model_identity", ["I am."]),
+                            ("thinking_mode", ["enabled", "disabled", "auto"]), ("preserve_thinking", [True]), ("response_format", [{"type": "json_object"}]), ("tool_choice", ["auto", "required"])):
+            if R.random() < 0.2:
+                case["vars"][key] = R.choice(values)
+        yield json.loads(json.dumps({k: v for k, v in case.items() if v is not None}))
+
+
 def cases_for(path):
     source = path.read_bytes().decode()
     for name, messages in CONVERSATIONS.items():
@@ -90,6 +138,8 @@ def main():
     sys.stdout.reconfigure(line_buffering=True)
     for path in sorted(directory.glob("*.jinja")):
         cases = [render(c) for c in cases_for(path)]
+        if len(sys.argv) > 3:
+            cases += [render(c) for c in random_cases(path, int(sys.argv[3]))]
         n += len(cases)
         refused += sum("error" in c for c in cases)
         with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
