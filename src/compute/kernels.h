@@ -25,7 +25,8 @@
 enum { BM_ACT_BLOCK = 32 };
 
 /* Activations X[T, K] as a matrix product wants them. For quantised weights: int8 per token and per 32 columns,
- * x = scale * q, q in [-127, 127], scale = max|x| / 127 (0 for an all-zero block); sum16 holds the sum of q over each 16.
+ * x = scale * q, q in [-127, 127]: the better of two grids, max|x| / 127 and max|x| / 120, by squared error after a least-squares
+ * fit of scale (0 for an all-zero block); sum16 holds the sum of q over each 16.
  * For float weights (F32 F16 BF16) the f32 rows are used as they are. Memory is the caller's (bm_acts_bytes). */
 typedef struct bm_acts {
     int64_t n_tokens, n_cols;    /* T, K */
@@ -39,7 +40,8 @@ typedef struct bm_acts {
     const float *f32;            /* [T][f32_stride]: set by the caller when weights are floats, else may be NULL */
     int64_t f32_stride;
 } bm_acts;
-#define BM_ACT_TINY 1e-30f       /* a block whose largest |x| is not above this counts as zero */
+#define BM_ACT_TINY 1e-18f       /* a block whose largest |x| is not above this counts as zero */
+#define BM_ACT_HUGE 1e16f        /* from here on the plain scale max|x| / 127: squares would overflow */
 size_t bm_acts_bytes(int64_t max_tokens, int64_t n_cols);                   /* for all of the above but f32 */
 void   bm_acts_place(bm_acts *a, void *memory, int64_t max_tokens, int64_t n_cols);
 
