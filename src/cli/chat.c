@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <locale.h>
 #include <signal.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -390,6 +391,15 @@ static int pick_model(int n, char **argv, bm_shelf_model *row, const char **prom
     return rc;
 }
 
+/* Whether stdin has something to say beside a PROMPT: a file, or a pipe whose writer starts or ends within half a second. A
+ * program that runs us with a pipe of its own and never writes to it must not hang us. */
+static bool stdin_speaks(void)
+{
+    struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+
+    return poll(&p, 1, 500) > 0 && (p.revents & (POLLIN | POLLHUP));
+}
+
 /* PROMPT, what comes through a pipe, or both. NULL with *rc 0: neither, it is a conversation. */
 static char *whole_prompt(const char *prompt, int *rc)
 {
@@ -399,7 +409,7 @@ static char *whole_prompt(const char *prompt, int *rc)
     bm_buf buf = { 0 };
 
     *rc = 0;
-    if (isatty(STDIN_FILENO))
+    if (isatty(STDIN_FILENO) || (prompt != NULL && !stdin_speaks()))
         return prompt != NULL ? bm_strdup(prompt) : NULL;
     if (bm_read_file(&input, &len, "-", MAX_STDIN_BYTES, &err) < 0) {
         *rc = cli_fail(&err);
@@ -452,11 +462,11 @@ static void random_seed(chat *c)
 
 int cmd_chat(int argc, char **argv)
 {
-    chat c = { .temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .repetition_penalty = 1, .max_tokens = -1, .seed = -1 };
+    chat c = { .temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .repetition_penalty = 1, .max_tokens = 2048, .seed = -1 };
     const cli_option table[] = {
         { "system", "-s", CLI_STR, &c.system, 0, 0, "TEXT", "the system prompt" },
         { "temperature", NULL, CLI_FLOAT, &c.temperature, 0, 100, "T", "0: always the most likely token (default 0.8)" },
-        { "max-tokens", "-n", CLI_INT, &c.max_tokens, -1, 1 << 30, "N", "end the answer after N tokens (default -1: when the context is full)" },
+        { "max-tokens", "-n", CLI_INT, &c.max_tokens, -1, 1 << 30, "N", "end the answer after N tokens (default 2048; -1: when the context is full)" },
         { "seed", NULL, CLI_INT, &c.seed, -1, 9e15, "N", "equal seeds give equal answers (default -1: another each time)" },
         { "top-k", NULL, CLI_INT, &c.top_k, 0, 1 << 30, "K", "only the K most likely tokens (default 40; 0: off)" },
         { "top-p", NULL, CLI_FLOAT, &c.top_p, 1e-6, 1, "P", "only the most likely tokens up to mass P (default 0.95; 1: off)" },
