@@ -31,6 +31,10 @@ APP_OBJ  := $(APP_SRC:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/server/page.o
 CLI_OBJ  := $(CLI_SRC:src/%.c=$(BUILD)/obj/%.o)
 TESTS    := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 
+# V=1 shows the commands.
+Q := $(if $(V),,@)
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
 all: $(BUILD)/$(PROGRAM)
 
 # Only kernel files know an instruction set; everything else is plain x86-64 (or any other CPU).
@@ -46,28 +50,31 @@ $(BUILD)/obj/compute/kernels_avx%.o: LATE := -g1 -fno-sanitize=undefined
 
 $(BUILD)/obj/%.o: src/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ISA) $(LATE) -MMD -MP -c -o $@ $<
+	$(if $(V),,@echo '  CC    $@')
+	$(Q)$(CC) $(ALL_CFLAGS) $(ISA) $(LATE) -MMD -MP -c -o $@ $<
 
 # The chat page is embedded: console/index.html as bytes.
 $(BUILD)/gen/page.c: $(wildcard console/*) tools/embed.py
 	@mkdir -p $(@D)
-	python3 tools/embed.py bm_page console/index.html > $@
+	$(Q)python3 tools/embed.py bm_page console/index.html > $@
 $(BUILD)/obj/server/page.o: $(BUILD)/gen/page.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 $(BUILD)/libbaimo.a: $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 $(BUILD)/libplatform.a: $(APP_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 $(BUILD)/$(PROGRAM): $(CLI_OBJ) $(BUILD)/libplatform.a $(BUILD)/libbaimo.a
-	$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
+	$(if $(V),,@echo '  LINK  $@')
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
 $(BUILD)/tests/%: tests/%.c $(BUILD)/libplatform.a $(BUILD)/libbaimo.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itests -MMD -MP -o $@ $< $(BUILD)/libplatform.a $(BUILD)/libbaimo.a -lcmocka $(ALL_LIBS)
+	$(if $(V),,@echo '  TEST  $@')
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -MMD -MP -o $@ $< $(BUILD)/libplatform.a $(BUILD)/libbaimo.a -lcmocka $(ALL_LIBS)
 
 -include $(wildcard $(BUILD)/obj/*/*.d) $(wildcard $(BUILD)/tests/*/*.d)
 
@@ -79,20 +86,20 @@ setup:
 
 run:
 	@tools/setup.sh
-	@$(MAKE) --no-print-directory $(BUILD)/$(PROGRAM)
+	@$(MAKE) --no-print-directory -j$(JOBS) $(BUILD)/$(PROGRAM)
 	@PROGRAM=$(BUILD)/$(PROGRAM) tools/run.sh "$(MODEL)" $(ARGS)
 
 # All tests: unit programs, then black-box tests with the official client against a started server.
 test:
 	@tools/setup.sh test
-	@$(MAKE) --no-print-directory all $(TESTS) $(EXAMPLES)
+	@$(MAKE) --no-print-directory -j$(JOBS) all $(TESTS) $(EXAMPLES)
 	@tools/get-model.sh >/dev/null
 	@BUILD=$(BUILD) tests/run.sh unit blackbox
 unit:
-	@$(MAKE) --no-print-directory all $(TESTS) $(EXAMPLES)
+	@$(MAKE) --no-print-directory -j$(JOBS) all $(TESTS) $(EXAMPLES)
 	@BUILD=$(BUILD) tests/run.sh unit
 blackbox:
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@BUILD=$(BUILD) tests/run.sh blackbox
 
 # The same suite under the sanitizers, in a build directory of its own.
@@ -130,7 +137,7 @@ EXAMPLE_SRC := $(wildcard examples/*.c)
 EXAMPLES    := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/examples/%)
 $(BUILD)/examples/%: examples/%.c $(BUILD)/libbaimo.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -Wall -Wextra -Iinclude -o $@ $< $(BUILD)/libbaimo.a $(ALL_LIBS)
+	$(Q)$(CC) $(CFLAGS) -Wall -Wextra -Iinclude -o $@ $< $(BUILD)/libbaimo.a $(ALL_LIBS)
 
 install: $(BUILD)/$(PROGRAM) $(BUILD)/libbaimo.a
 	install -D -m 755 $(BUILD)/$(PROGRAM) $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
