@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Install the Debian or Ubuntu packages that are missing. Without root: print the exact line and exit 2.
-# usage: tools/setup.sh [test] [fuzz]       the words add what tests and fuzzing need to what building needs
+# usage: tools/setup.sh [test] [browser] [fuzz]      the words add to what building needs; browser: the test of the page
 set -eu
-build="gcc make pkg-config libevent-dev libssl-dev libjansson-dev libsqlite3-dev libutf8proc-dev libedit-dev python3 python3-pip ca-certificates"
+build="gcc make pkg-config libevent-dev libssl-dev libjansson-dev libsqlite3-dev libutf8proc-dev libedit-dev python3 python3-pip ca-certificates curl"
 want=$build
 for what in "$@"; do
     case $what in
         test) want="$want libcmocka-dev python3-venv" ;;
+        browser)
+            want="$want chromium"
+            command -v npm >/dev/null || want="$want nodejs npm" ;;
         fuzz) want="$want clang libclang-rt-14-dev|libclang-rt-18-dev" ;;
         *) echo "setup.sh: unknown word $what" >&2; exit 2 ;;
     esac
