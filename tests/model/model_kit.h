@@ -42,18 +42,24 @@ static inline bm_isa kit_isa(void)
     return isa;
 }
 
-static inline void kit_open_isa(kit *k, const char *name, bool f32, bm_isa isa, int n_threads, int max_tokens)
+static inline void kit_open_path(kit *k, const char *path, bool f32, bm_isa isa, int n_threads, int max_tokens)
 {
-    char path[256];
     bm_error err = { 0 };
     bm_model_options options = { .f32 = f32, .kv_type = BM_KV_F16, .isa = isa };
 
-    snprintf(path, sizeof path, KIT_DIR "%s.gguf", name);
 
     kit_check(bm_team_new(&k->team, n_threads, &err), &err);
     kit_check(bm_gguf_open(&k->gguf, path, &err), &err);
     kit_check(bm_model_open(&k->model, k->gguf, &options, k->team, &err), &err);
     kit_check(bm_step_new(&k->step, k->model, max_tokens, n_threads, &err), &err);
+}
+
+static inline void kit_open_isa(kit *k, const char *name, bool f32, bm_isa isa, int n_threads, int max_tokens)
+{
+    char path[256];
+
+    snprintf(path, sizeof path, KIT_DIR "%s.gguf", name);
+    kit_open_path(k, path, f32, isa, n_threads, max_tokens);
 }
 
 static inline void kit_open(kit *k, const char *name, bool f32, int n_threads, int max_tokens)
