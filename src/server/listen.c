@@ -239,7 +239,8 @@ int bm_http_listen_unix(bm_http *http, const char *path, bm_error *err)
     int fd;
 
     if (strlen(path) >= sizeof addr.sun_path)
-        return bm_fail(err, BM_LIMIT, "%s: longer than the %zu bytes that a socket's path may have", path, sizeof addr.sun_path - 1);
+        return bm_fail(err, BM_LIMIT, "%s: longer than the %zu bytes that a socket path may have", path,
+                       sizeof addr.sun_path - 1);
     strcpy(addr.sun_path, path);
     if (answers(&addr))
         return bm_fail(err, BM_EXISTS, "%s: another server has it", path);
