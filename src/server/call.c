@@ -110,6 +110,8 @@ static void abandon(bm_call *c)
     if (c->x != NULL)
         c->x->holder = NULL;
     c->x = NULL;
+    if (c->state == BM_CALL_PREPARING)               /* the rest is the worker's for now; nothing runs yet */
+        return;
     c->next_slot = c->req.n_prompts;
     for (size_t i = 0; c->slots != NULL && i < c->req.n_prompts; i++)
         if (c->slots[i].gen != NULL)
