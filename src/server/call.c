@@ -347,7 +347,7 @@ static bool start_slots(bm_call *c)
         if (rc == BM_BUSY && c->n_started > c->n_ended)
             return true;
         if (rc < 0) {
-            if (rc == BM_CONTEXT && err.param[0] == '\0')
+            if (rc == BM_CONTEXT)
                 bm_param(&err, c->req.route == BM_CHAT ? "messages" : "prompt");
             fail_call(c, &err);
             return false;

@@ -91,9 +91,27 @@ static int echo_prompt(bm_call *c, bm_slot *slot, const bm_prompt_text *p)
     return bm_tokenizer_decode(c->backend->tokenizer(c->backend), p->ids, p->n_ids, true, &slot->echo, &c->err);
 }
 
+/* A text of so many bytes has at least so many tokens: what can never fit is refused before a worker spends seconds on it. */
+static int check_bytes(bm_call *c, size_t len_bytes)
+{
+    size_t piece = bm_tokenizer_max_piece(c->backend->tokenizer(c->backend));
+    size_t least = piece > 0 ? len_bytes / piece : 0;
+    int32_t ctx = c->backend->ctx(c->backend);
+
+    if (least <= (size_t)ctx)
+        return 0;
+    bm_fail(&c->err, BM_CONTEXT, "the prompt of %zu bytes has more than %zu tokens; model %s is loaded with context %d",
+            len_bytes, least, c->model, ctx);
+    bm_hint(&c->err, "send less, or serve the model with a larger --ctx, if it has one");
+    return bm_param(&c->err, c->req.route == BM_CHAT ? "messages" : "prompt");
+}
+
 static int encode_prompt(bm_call *c, bm_slot *slot, const bm_prompt_text *p)
 {
-    int rc = p->ids != NULL ? take_ids(c, slot, p)
+    int rc = p->ids != NULL ? 0 : check_bytes(c, p->len);
+
+    if (rc == 0)
+        rc = p->ids != NULL ? take_ids(c, slot, p)
                             : c->backend->encode_text(c->backend, p->text, p->len, &slot->prompt, &c->err);
 
     if (rc == 0 && slot->prompt.tokens.n == 0) {
@@ -104,6 +122,34 @@ static int encode_prompt(bm_call *c, bm_slot *slot, const bm_prompt_text *p)
     return rc < 0 ? rc : echo_prompt(c, slot, p);
 }
 
+/* "enable_thinking": true means something only to a template that reads it. */
+static int check_vars(bm_call *c, const char *source)
+{
+    if (!json_is_true(json_object_get(c->req.template_vars, "enable_thinking")) ||
+        (source != NULL && strstr(source, "enable_thinking") != NULL))
+        return 0;
+    bm_fail(&c->err, BM_UNSUPPORTED, "'enable_thinking' has no place in the chat template of %s", c->model);
+    bm_hint(&c->err, "leave it out");
+    return bm_param(&c->err, "chat_template_kwargs");
+}
+
+static int encode_chat(bm_call *c)
+{
+    const bm_request *r = &c->req;
+    bm_chat chat = { .messages = r->messages, .template_vars = r->template_vars };
+    const char *source = c->backend->template_source(c->backend);
+    size_t i, len_bytes = 0;
+    json_t *m;
+    int rc;
+
+    json_array_foreach(r->messages, i, m)
+        len_bytes += json_string_length(json_object_get(m, "content"));
+    if ((rc = check_bytes(c, len_bytes)) < 0 || (rc = bm_messages_fit(r->messages, source, &c->err)) < 0 ||
+        (rc = check_vars(c, source)) < 0)
+        return rc;
+    return c->backend->encode_chat(c->backend, &chat, &c->slots[0].prompt, &c->err);
+}
+
 static int encode(bm_call *c)
 {
     const bm_request *r = &c->req;
@@ -111,11 +157,8 @@ static int encode(bm_call *c)
 
     if (rc < 0)
         return rc;
-    if (r->route == BM_CHAT) {
-        bm_chat chat = { .messages = r->messages, .template_vars = r->template_vars };
-        if ((rc = bm_messages_fit(r->messages, c->backend->template_source(c->backend), &c->err)) == 0)
-            rc = c->backend->encode_chat(c->backend, &chat, &c->slots[0].prompt, &c->err);
-    }
+    if (r->route == BM_CHAT)
+        rc = encode_chat(c);
     for (size_t i = 0; i < r->n_prompts && rc == 0 && r->route == BM_COMPLETIONS; i++)
         rc = encode_prompt(c, &c->slots[i], &r->prompts[i]);
     if (rc == BM_INVALID && c->err.param[0] == '\0')

@@ -102,6 +102,32 @@ def test_text_parts_and_developer_role(client):
     assert told[0] == told[1]
 
 
+def test_reasoning_is_kept_apart_from_the_answer(start, tmp_path):
+    from conftest import TINY
+    source = b"{% for m in messages %}{{ m['content'] }}{% endfor %}{{ '<think>' }}{% if enable_thinking is false %}{{ '</think>' }}{% endif %}"
+    data = TINY.read_bytes()
+    at = data.index(b"{% for m in messages %}")
+    length = int.from_bytes(data[at - 8:at], "little")                 # another template of the same length
+    (tmp_path / "thinks.gguf").write_bytes(data[:at] + source + b"{#" + b"-" * (length - len(source) - 4) + b"#}" + data[at + length:])
+    c = start("--model", tmp_path / "thinks.gguf").client()
+    model = c.models.list().data[0].id
+    ask = dict(model=model, messages=PARIS, max_tokens=30, temperature=0)
+    thinks = c.chat.completions.create(**ask, extra_body={"ignore_eos": True}).choices[0].message
+    assert thinks.reasoning_content and thinks.content == ""
+    chunks = [x.choices[0].delta for x in c.chat.completions.create(**ask, stream=True, extra_body={"ignore_eos": True})]
+    assert "".join(getattr(d, "reasoning_content", None) or "" for d in chunks) == thinks.reasoning_content
+    assert "".join(d.content or "" for d in chunks) == ""
+    straight = c.chat.completions.create(**ask, extra_body={"ignore_eos": True, "chat_template_kwargs": {"enable_thinking": False}}).choices[0].message
+    assert straight.content and not hasattr(straight, "reasoning_content")
+
+
+def test_thinking_cannot_be_asked_of_a_model_that_does_not(client):
+    with pytest.raises(openai.BadRequestError) as e:
+        client.chat.completions.create(model="tiny", messages=PARIS, extra_body={"chat_template_kwargs": {"enable_thinking": True}})
+    assert e.value.param == "chat_template_kwargs"
+    client.chat.completions.create(model="tiny", messages=PARIS, max_tokens=1, extra_body={"chat_template_kwargs": {"enable_thinking": False}})
+
+
 # ---- /v1/completions ----
 
 def test_prompts_in_four_forms_agree(client, server):
@@ -202,6 +228,12 @@ def test_a_prompt_too_long_says_have_and_need(client):
     err = body_of(e)
     assert err["code"] == "context_length_exceeded" and err["param"] == "prompt" and "4,096" in err["message"].replace("4096", "4,096")
     assert "5,000" in err["message"].replace("5000", "5,000")
+
+
+def test_a_prompt_that_can_never_fit_is_refused_before_it_is_tokenised(client):
+    with pytest.raises(openai.BadRequestError) as e:
+        client.chat.completions.create(model="smollm2", messages=[{"role": "user", "content": "word " * 4000000}])
+    assert body_of(e)["code"] == "context_length_exceeded" and body_of(e)["param"] == "messages"
 
 
 def test_bad_values_are_bad_requests_with_param_and_request_id(client):

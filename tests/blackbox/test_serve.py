@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -82,10 +83,37 @@ def test_an_empty_shelf_says_how_to_fill_it(start):
     assert s.json("GET", "/v1/models")["data"] == []
 
 
-def test_health_while_loading_and_after(start, tmp_path):
-    s = start("--model", SMOLLM2, ready=False)
-    s.wait_ready()
-    assert s.json("GET", "/health") == {"status": "ok"}
+def test_health_while_loading_and_after(start):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    s = start("--model", SMOLLM2, "--port", port, ready=False)
+    s.port, seen = port, []
+    while not seen or seen[-1][0] != 200:                            # each answer on the way says how far it is
+        try:
+            status, head, data = s.request("GET", "/health")
+        except ConnectionRefusedError:
+            assert s.process.poll() is None and not seen
+            continue
+        seen.append((status, json.loads(data)))
+        if status == 503:
+            assert seen[-1][1]["status"] == "loading" and 0 <= seen[-1][1]["progress"] <= 1 and "retry-after" in head
+    assert seen[-1] == (200, {"status": "ok"})
+
+
+def test_a_request_waits_for_its_model(start):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    s = start("--model", SMOLLM2, "--port", port, ready=False)
+    s.port = port
+    while True:
+        try:
+            answer = s.json("POST", "/v1/completions", {"prompt": "a", "max_tokens": 2})
+            break
+        except ConnectionRefusedError:
+            assert s.process.poll() is None
+    assert answer["usage"]["completion_tokens"] == 2
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_start(tmp_path):
