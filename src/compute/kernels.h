@@ -102,5 +102,3 @@ typedef struct bm_kernels {
 
 /* The table of an instruction set; NULL when it was not built for this architecture. Whether the CPU can run it is bm_isa_usable's. */
 const bm_kernels *bm_kernels_get(bm_isa isa);
-/* Merge span partials (l = 0: none) in ascending order into out[head_dim_v] (already divided by the sum): the same bits in every table. */
-void bm_attn_merge(float *out, int n_spans, const float *m, const float *l, const float *const *acc, int head_dim_v);

@@ -48,25 +48,3 @@ static void matmul(const bm_packed *w, int64_t tile_begin, int64_t tile_end, con
 }
 
 const bm_kernels bm_kernels_ref = BM_KERNELS_TABLE(BM_ISA_REF, matmul);
-
-/* Once per span and row: one recipe for all tables, so it need not be fast. */
-void bm_attn_merge(float *out, int n_spans, const float *m, const float *l, const float *const *acc, int head_dim_v)
-{
-    float most = -INFINITY, total = 0;
-
-    memset(out, 0, (size_t)head_dim_v * sizeof *out);
-    for (int i = 0; i < n_spans; i++)
-        most = m[i] > most ? m[i] : most;
-    if (most == -INFINITY)
-        return;
-    for (int i = 0; i < n_spans; i++) {
-        float by = v_exp(v_set(m[i] - most)).f[0];
-        if (l[i] == 0)
-            continue;
-        total = total + l[i] * by;
-        for (int d = 0; d < head_dim_v; d++)
-            out[d] = out[d] + acc[i][d] * by;
-    }
-    for (int d = 0; d < head_dim_v; d++)
-        out[d] = out[d] / total;
-}
