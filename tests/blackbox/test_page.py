@@ -10,7 +10,7 @@ import pytest
 from conftest import PATIENCE, ROOT, SMOLLM2
 
 CHROMIUM = os.environ.get("CHROMIUM") or next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-PLAYWRIGHT = "playwright-core@1.65.1"
+PLAYWRIGHT = "playwright-core@1.56.1"                          # the newest that runs on Debian 12's Node.js 18
 NODE_DIR = pathlib.Path(os.environ.get("BAIMO_NODE", ROOT / "build" / "node"))
 
 
