@@ -36,7 +36,7 @@ static number load(const bm_gguf_kv *kv, uint64_t i)
     case BM_GGUF_F64:  { LOAD(double, v); return (number){ REAL, .d = v }; }
     case BM_GGUF_BOOL: case BM_GGUF_STRING: case BM_GGUF_ARRAY: break;
     }
-    return (number){ NOT_A_NUMBER };
+    return (number){ NOT_A_NUMBER, .u = 0 };
 }
 
 bool bm_gguf_elem_i64(const bm_gguf_kv *kv, uint64_t i, int64_t *out)
