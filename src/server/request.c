@@ -6,7 +6,8 @@
 
 #include "base/number.h"
 
-/* Before parsing: depth and number of values, so that a small body cannot become a huge tree. Strings are skipped. */
+/* Before parsing: depth and number of values, so that a small body cannot become a huge tree. Strings are skipped, but for
+ * the one escape that JSON allows and no string here can carry. */
 static int check_shape(const char *s, size_t len, bm_error *err)
 {
     size_t depth = 0, values = 0;
@@ -15,6 +16,8 @@ static int check_shape(const char *s, size_t len, bm_error *err)
     for (size_t i = 0; i < len; i++) {
         char c = s[i];
         if (in_string) {
+            if (c == '\\' && len - i >= 6 && memcmp(s + i, "\\u0000", 6) == 0)
+                return bm_fail(err, BM_INVALID, "a string of the body holds \\u0000, and no text here may hold it");
             if (c == '\\')
                 i++;
             else if (c == '"')
@@ -140,10 +143,11 @@ static int parse_sampling(bm_request *r, bm_error *err)
     s->frequency_penalty = (float)number(r, "frequency_penalty", 0);
     s->presence_penalty = (float)number(r, "presence_penalty", 0);
     if (seed != NULL) {
-        if (!json_is_integer(seed))
+        double x = json_number_value(seed);          /* 7.0 is 7, as far as a double can tell whole numbers apart */
+        if (!json_is_integer(seed) && !(x >= -9007199254740992.0 && x <= 9007199254740992.0))
             return fail_param(err, "seed", "must be a 64-bit integer");
         r->has_seed = true;
-        s->seed = (uint64_t)json_integer_value(seed);
+        s->seed = (uint64_t)(json_is_integer(seed) ? json_integer_value(seed) : (int64_t)x);
     }
     return parse_bias(r, err);
 }

@@ -8,8 +8,10 @@
 size_t bm_http_head_length(const char *s, size_t len)
 {
     const char *end = len < 4 ? NULL : memmem(s, len, "\r\n\r\n", 4);
+    size_t n = end == NULL ? 0 : (size_t)(end - s) + 4;
+    const char *bare = memmem(s, n > 0 ? n : len, "\n\n", 2);
 
-    return end == NULL ? 0 : (size_t)(end - s) + 4;
+    return bare == NULL ? n : (size_t)(bare - s) + 2;
 }
 
 static bool is_token_char(unsigned char c)
@@ -183,6 +185,8 @@ int bm_http_head_parse(bm_http_head *out, char *head, size_t len, const char **w
     int status, n = 0;
 
     *out = (bm_http_head){ 0 };
+    if (len >= 2 && memcmp(head + len - 2, "\n\n", 2) == 0)
+        return refuse(why, 400, "the lines of the head must end with CR LF");
     if (len < 4 || memcmp(head + len - 4, "\r\n\r\n", 4) != 0 || memchr(head, '\0', len) != NULL)
         return refuse(why, 400, "the head holds a NUL or has no end");
     head[len - 2] = '\0';                                       /* ends with CRLF NUL from here on */

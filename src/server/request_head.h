@@ -19,7 +19,8 @@ typedef struct bm_http_head {
     uint64_t length;
 } bm_http_head;
 
-/* Bytes of a complete head at the start of s (with its empty line), or 0 when more is needed. */
+/* Bytes of a complete head at the start of s (with its empty line), or 0 when more is needed. Lines without CR end it too:
+ * the parser refuses them, which is kinder than waiting for what will not come. */
 size_t bm_http_head_length(const char *s, size_t len);
 /* Parse head[0..len), which ends with the empty line; the bytes are cut into strings in place.
  * Returns 0, or the HTTP status to refuse with, and *why. */

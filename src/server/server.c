@@ -49,7 +49,7 @@ static void cancel_all(bm_server *s)
     if (s->canceling)
         return;
     s->canceling = true;
-    bm_server_log(s, "cancelling %d requests", s->n_calls);
+    bm_server_log(s, "cancelled requests: %d", s->n_calls);
     bm_calls_cancel(s);
     s->drain_until_ns = bm_now_ns() + 5000000000;    /* for writing what is left */
 }
@@ -63,7 +63,7 @@ static void stop(bm_server *s)
         s->draining = true;
         s->drain_until_ns = bm_now_ns() + (int64_t)s->options.drain_seconds * 1000000000;
         if (s->n_calls > 0)
-            bm_server_log(s, "stopping: %d requests are finishing, for at most %d s; stop again to cancel them", s->n_calls,
+            bm_server_log(s, "stopping: requests still to finish: %d, for at most %d s; stop again to cancel them", s->n_calls,
                           s->options.drain_seconds);
         bm_http_drain(s->http);
     }

@@ -91,6 +91,15 @@ static void every_used_field_arrives(void **state)
     assert_true(req.echo);
 }
 
+static void whole_numbers_may_be_written_as_floats(void **state)
+{
+    (void)state;
+    assert_int_equal(chat_with("\"seed\":7.0,\"n\":2.0,\"max_tokens\":3e0"), 0);
+    assert_true(req.has_seed && req.sampling.seed == 7);
+    assert_int_equal(req.n, 2);
+    assert_int_equal(req.max_tokens, 3);
+}
+
 static void null_is_absence(void **state)
 {
     (void)state;
@@ -163,6 +172,7 @@ static void values_out_of_range_are_refused(void **state)
     assert_refused(chat_with("\"max_tokens\":2,\"max_completion_tokens\":3"), "max_tokens");
     assert_refused(chat_with("\"stream\":true,\"stream_options\":{\"x\":true}"), "stream_options");
     assert_refused(text_with("\"best_of\":2"), "best_of");
+    assert_refused(chat_with("\"seed\":1e17"), "seed");
     assert_refused(text_with("\"logprobs\":true"), "logprobs");
     assert_true(text_with("\"seed\":9223372036854775808") < 0);
 }
@@ -302,6 +312,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_those_of_the_api),
         cmocka_unit_test(every_used_field_arrives),
+        cmocka_unit_test(whole_numbers_may_be_written_as_floats),
         cmocka_unit_test(null_is_absence),
         cmocka_unit_test(fields_that_are_not_carried_out_are_refused_by_name),
         cmocka_unit_test(neutral_values_of_refused_fields_pass),

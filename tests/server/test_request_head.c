@@ -129,6 +129,17 @@ static void a_head_is_complete_with_its_empty_line(void **state)
         assert_int_equal(bm_http_head_length(text, n), n < 27 ? 0 : 27);
 }
 
+static void a_head_of_bare_line_feeds_is_refused_at_once(void **state)
+{
+    static const char text[] = "GET / HTTP/1.1\nHost: a\n\nrest";
+
+    (void)state;
+    for (size_t n = 0; n < sizeof text - 1; n++)
+        assert_int_equal(bm_http_head_length(text, n), n < 24 ? 0 : 24);
+    assert_int_equal(bm_http_head_length("A\r\n\r\n\n\n", 7), 5);
+    assert_int_equal(parse("GET / HTTP/1.1\nHost: a\n\n"), 400);
+}
+
 static void chunk_sizes_are_strict(void **state)
 {
     uint64_t v;
@@ -150,6 +161,7 @@ int main(void)
         cmocka_unit_test(ambiguous_heads_are_refused),
         cmocka_unit_test(the_number_of_fields_is_limited),
         cmocka_unit_test(a_head_is_complete_with_its_empty_line),
+        cmocka_unit_test(a_head_of_bare_line_feeds_is_refused_at_once),
         cmocka_unit_test(chunk_sizes_are_strict),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
