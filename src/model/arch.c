@@ -63,6 +63,24 @@ static int read_int(reader *r, const char *key, bool required, int64_t min, int6
     return 0;
 }
 
+/* A size that may be given once or for each layer. All layers must have the same: other plans are not carried out. */
+static int read_layers_int(reader *r, const char *key, bool required, int64_t max, int n_layers, int *out)
+{
+    const bm_gguf_kv *kv = find(r, key);
+    int64_t first, value;
+
+    if (!kv || kv->type != BM_GGUF_ARRAY)
+        return read_int(r, key, required, 1, max, out);
+    if (kv->n != (uint64_t)n_layers || !bm_gguf_elem_i64(kv, 0, &first) || first < 1 || first > max)
+        return bad_key(r, kv, "one usable integer, or one for each layer");
+    for (uint64_t i = 1; i < kv->n; i++)
+        if (!bm_gguf_elem_i64(kv, i, &value) || value != first)
+            return bm_fail(r->err, BM_UNSUPPORTED, "%s: key %s differs between layers, which is not carried out for architecture %s",
+                           bm_gguf_path(r->gguf), r->key, r->arch);
+    *out = (int)first;
+    return 0;
+}
+
 static int read_float(reader *r, const char *key, bool required, double min, double max, float *out)
 {
     const bm_gguf_kv *kv = find(r, key);
@@ -128,12 +146,12 @@ static int read_sizes(reader *r, bm_hparams *h)
 
     if ((rc = read_int(r, "block_count", true, 1, BM_MAX_LAYERS, &h->n_layers)) < 0 ||
         (rc = read_int(r, "embedding_length", true, 1, 1 << 20, &h->d_model)) < 0 ||
-        (rc = read_int(r, "feed_forward_length", true, 1, 1 << 22, &h->d_ff)) < 0 ||
+        (rc = read_layers_int(r, "feed_forward_length", true, 1 << 22, h->n_layers, &h->d_ff)) < 0 ||
         (rc = read_int(r, "context_length", true, 1, BM_MAX_CTX, &h->n_ctx)) < 0 ||
-        (rc = read_int(r, "attention.head_count", true, 1, 1 << 14, &h->n_heads)) < 0)
+        (rc = read_layers_int(r, "attention.head_count", true, 1 << 14, h->n_layers, &h->n_heads)) < 0)
         return rc;
     h->n_kv_heads = h->n_heads;
-    if ((rc = read_int(r, "attention.head_count_kv", false, 1, 1 << 14, &h->n_kv_heads)) < 0)
+    if ((rc = read_layers_int(r, "attention.head_count_kv", false, 1 << 14, h->n_layers, &h->n_kv_heads)) < 0)
         return rc;
     if (h->n_heads % h->n_kv_heads)
         return bm_fail(r->err, BM_FORMAT, "%s: key %s is %d, expected a divisor of the %d heads", bm_gguf_path(r->gguf),

@@ -53,8 +53,11 @@ static int unknown_pre(bm_str pre, bm_error *err)
     bm_buf known = { 0 };
     char name[72];
     size_t cut;
-    int code = pre.len == 0 ? BM_FORMAT : BM_UNSUPPORTED;
 
+    if (pre.len == 0) {
+        bm_fail(err, BM_FORMAT, "tokenizer.ggml.pre: found none, expected the name of a pre-tokeniser");
+        return bm_hint(err, "conversions from before May 2024 lack it, and a guess would cut words wrongly: get a newer one");
+    }
     for (size_t i = 0; (row = bm_pretok_at(i)) != NULL; i++)
         bm_buf_printf(&known, "%s%s", i == 0 ? "" : " ", row->name);
     if (known.failed) {
@@ -63,11 +66,11 @@ static int unknown_pre(bm_str pre, bm_error *err)
     }
     for (cut = IN_MESSAGE; cut > 0 && known.data[cut] != ' ';)
         cut--;
-    bm_fail(err, code, "tokenizer.ggml.pre: found %s%s%s, expected one of %.*s", pre.len == 0 ? "none" : "'",
-            pre.len == 0 ? "" : bm_vocab_quote(name, pre), pre.len == 0 ? "" : "'", (int)cut, known.data);
+    bm_fail(err, BM_UNSUPPORTED, "tokenizer.ggml.pre: found '%s', expected one of %.*s", bm_vocab_quote(name, pre), (int)cut,
+            known.data);
     bm_hint(err, "also known:%.200s ... (all of them: docs/TOKENIZERS.md)", known.data + cut);
     bm_buf_done(&known);
-    return code;
+    return BM_UNSUPPORTED;
 }
 
 static int pick_kind(bm_tokenizer *tok, const bm_vocab_spec *spec, bm_error *err)

@@ -184,6 +184,49 @@ static void a_bad_key_is_named_with_what_was_found(void **state)
     }
 }
 
+/* The u32 of `key`, given n times in an array instead. What it adds to the file must be a multiple of the 32 bytes to which
+ * tensors are aligned, over all calls together. */
+static void spread(file *f, const char *key, uint32_t first, uint32_t others, uint64_t n)
+{
+    uint32_t types[2] = { BM_GGUF_ARRAY, BM_GGUF_U32 };
+    size_t before = (size_t)(after_string(f, key) - f->bytes), after = before + 8, added = 8 + 4 * (size_t)n;
+    char *grown = bm_malloc(f->len + added);
+
+    assert_non_null(grown);
+    memcpy(grown, f->bytes, before);
+    memcpy(grown + before, types, 8);
+    memcpy(grown + before + 8, &n, 8);
+    for (uint64_t i = 0; i < n; i++)
+        memcpy(grown + before + 16 + 4 * i, i ? &others : &first, 4);
+    memcpy(grown + after + added, f->bytes + after, f->len - after);
+    bm_free(f->bytes);
+    f->bytes = grown;
+    f->len += added;
+}
+
+static void a_size_may_be_given_for_each_layer(void **state)
+{
+    static const struct { const char *key; uint32_t value; } sizes[] = {
+        { "llama.attention.head_count", 4 }, { "llama.attention.head_count_kv", 2 }, { "llama.feed_forward_length", 96 } };
+    bm_error err = { 0 };
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        size_t other = (i + 1) % 3;
+        file same = read_model("llama"), differs = read_model("llama"), wrong_number = read_model("llama");
+
+        spread(&same, sizes[i].key, sizes[i].value, sizes[i].value, 2);
+        spread(&same, sizes[other].key, sizes[other].value, sizes[other].value, 2);
+        kit_check(open_bytes(&same, true, 0, &err), &err);
+        bm_free(same.bytes);
+        spread(&differs, sizes[i].key, sizes[i].value, 2 * sizes[i].value, 2);
+        spread(&differs, sizes[other].key, sizes[other].value, sizes[other].value, 2);
+        expect_refused(&differs, BM_UNSUPPORTED, sizes[i].key, "differs between layers");
+        spread(&wrong_number, sizes[i].key, sizes[i].value, sizes[i].value, 6);
+        expect_refused(&wrong_number, BM_FORMAT, sizes[i].key, "one for each layer");
+    }
+}
+
 static void a_number_that_is_no_number_is_refused(void **state)
 {
     static const float bad[] = { NAN, INFINITY, -INFINITY, -1, 0 };
@@ -370,6 +413,7 @@ int main(void)
         cmocka_unit_test(every_row_is_listed),
         cmocka_unit_test(an_unknown_architecture_is_named_with_the_known_ones),
         cmocka_unit_test(a_bad_key_is_named_with_what_was_found),
+        cmocka_unit_test(a_size_may_be_given_for_each_layer),
         cmocka_unit_test(a_number_that_is_no_number_is_refused),
         cmocka_unit_test(a_key_of_another_type_is_refused),
         cmocka_unit_test(a_missing_tensor_is_named),
