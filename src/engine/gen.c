@@ -80,7 +80,8 @@ static int check_context(const bm_gen_request *r, bm_error *err)
         return 0;
     thousands(prompt, (int64_t)r->n_prompt);
     thousands(have, model->n_ctx);
-    bm_fail(err, BM_CONTEXT, "prompt is %s tokens; model %s is loaded with context %s", prompt, model->name, have);
+    bm_fail(err, BM_CONTEXT, "prompt is %s tokens%s; model %s is loaded with context %s", prompt,
+            r->n_prompt == (size_t)model->n_ctx ? ", and an answer needs one more" : "", model->name, have);
     bm_param(err, "prompt");
     size_t ctx = (need + 1023) & ~(size_t)1023;
     if (need <= (size_t)model->info.n_ctx_train)

@@ -230,6 +230,14 @@ def test_a_prompt_too_long_says_have_and_need(client):
     assert "5,000" in err["message"].replace("5000", "5,000")
 
 
+def test_a_prompt_may_fill_the_context_when_no_answer_is_asked_for(client):
+    full = dict(model="tiny", prompt=[5] * 4096, temperature=0)
+    assert client.completions.create(max_tokens=0, **full).usage.prompt_tokens == 4096
+    with pytest.raises(openai.BadRequestError) as e:
+        client.completions.create(max_tokens=1, **full)
+    assert "4,096 tokens, and an answer needs one more" in str(e.value)
+
+
 def test_a_prompt_that_can_never_fit_is_refused_before_it_is_tokenised(client):
     with pytest.raises(openai.BadRequestError) as e:
         client.chat.completions.create(model="smollm2", messages=[{"role": "user", "content": "word " * 4000000}])

@@ -82,7 +82,8 @@ def test_http_1_0_streams_until_the_connection_closes(server):
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b'{"messages": "x"}', b'{"messages": [{"role": "user", "content": "\xff"}]}',
                                   b'{"model": "tiny", "model": "tiny"}', b"[" * 100000, b'{"a":' * 100, b"\x00", b'{"messages": [1]}',
-                                  b'{"prompt": "\\ud800"}', b'{"prompt": "a\\u0000b"}', b'{"n": 1e400}', b'{"max_tokens": 99999999999999999999}', b"\xef\xbb\xbf{}"])
+                                  b'{"prompt": "\\ud800"}', b'{"prompt": "a\\u0000b"}', b'{"n": 1e400}',
+                                  b'{"max_tokens": 99999999999999999999}', b"\xef\xbb\xbf{}"])
 def test_bad_bodies_are_400_in_the_one_shape(server, body):
     for path in (PATH, "/v1/completions"):
         status, head, data = server.request("POST", path, body, {"Content-Type": "application/json"})
@@ -91,7 +92,8 @@ def test_bad_bodies_are_400_in_the_one_shape(server, body):
 
 
 @pytest.mark.parametrize("send, status", [
-    (b"hello\r\n\r\n", 400), (b"GET /health HTTP/1.1\nHost: localhost\n\n", 400), (b"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", 505), (b"GET / HTTP/1.1\r\n\r\n", 400),
+    (b"hello\r\n\r\n", 400), (b"GET /health HTTP/1.1\nHost: localhost\n\n", 400),
+    (b"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", 505), (b"GET / HTTP/1.1\r\n\r\n", 400),
     (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400),
     (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc", 400),
     (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
