@@ -1,4 +1,5 @@
 /* serve.c - `baimo serve`: options, the order in which things start and stop, and what is printed when all is ready. */
+#define _GNU_SOURCE             /* program_invocation_name: lines to paste name the program as it was called */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cli/cli.h"
@@ -8,6 +9,7 @@
 #include "platform/pool.h"
 #include "server/server.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -135,7 +137,7 @@ static void print_models(serve *s, char *example, size_t size)
         printf("%s (loaded at the first request)\n", waiting > 8 ? ", ..." : "");
     }
     if (n == 0)
-        printf("  %-9s none yet; add one: baimo shelf add FILE.gguf\n", "models");
+        printf("  %-9s none yet; add one: %s shelf add FILE.gguf\n", "models", program_invocation_name);
     bm_free(list);
 }
 
@@ -157,8 +159,9 @@ static void print_ready(serve *s)
            url, keys ? " -H \"Authorization: Bearer $OPENAI_API_KEY\"" : "", *example != '\0' ? example : "NAME");
     printf("for programs that speak the OpenAI API:\n  export OPENAI_BASE_URL=%s/v1\n  export OPENAI_API_KEY=%s\n", url,
            keys ? "YOUR-KEY" : "none");
-    printf("next:\n  baimo shelf add FILE.gguf        your own model\n"
-           "  baimo key add NAME               a key, before others may reach this server\n");
+    printf("next:\n  %s shelf add FILE.gguf        your own model\n"
+           "  %s key add NAME               a key, before others may reach this server\n",
+           program_invocation_name, program_invocation_name);
     fflush(stdout);
 }
 
