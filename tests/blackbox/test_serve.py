@@ -27,7 +27,7 @@ def test_the_printed_curl_line_works(server):
 
 
 def test_sigterm_finishes_what_runs_and_refuses_what_comes(start):
-    s = start("--model", TINY)
+    s = start("--model", TINY, "--drain-seconds", "3600")       # slow machines and sanitizers: the default limit would cut in
     running, idle = s.raw(), s.raw()
     running.sendall(http_bytes("/v1/completions", LONG))
     f = running.makefile("rb")
