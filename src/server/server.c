@@ -204,7 +204,10 @@ void bm_server_free(bm_server *server)
     for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
         if (events[i] != NULL)
             event_free(events[i]);
-    if (server->base != NULL)
+    if (server->base != NULL) {
+        /* A freed bufferevent lives on until its deferred callback has come round: nothing else is left to run by now. */
+        event_base_loop(server->base, EVLOOP_NONBLOCK);
         event_base_free(server->base);
+    }
     bm_free(server);
 }

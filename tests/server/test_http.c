@@ -114,6 +114,7 @@ static int tear_down(void **state)
     pthread_join(loop, NULL);
     bm_http_free(http);
     event_free(act);
+    event_base_loop(base, EVLOOP_NONBLOCK);          /* what freed connections still had deferred, as bm_server_free does */
     event_base_free(base);
     libevent_global_shutdown();
     return 0;
