@@ -1,5 +1,6 @@
 /* engine_internal.h - what the files of the engine share: engine.c (life, thread), load.c (models), gen.c (requests and their
- * events), admit.c (the queue), scheduler.c (the step). Tests drive bm_engine_step themselves on a runner of their own.
+ * events), admit.c (the queue), seats.c (who sits in the engine, pages), scheduler.c (the step). Tests drive bm_engine_step
+ * themselves on a runner of their own.
  *
  * Threads. The engine thread alone touches: active gens, their sequences, pages and unpublished records. `engine->lock` guards
  * the queue, the shares, the list of models and the counters. `gen->lock` guards what a reader waits for. Order: engine, gen. */
@@ -197,3 +198,12 @@ int32_t bm_gen_need(const bm_gen *gen, int group, int n_live);
 bm_record *bm_gen_push(bm_gen *gen, bm_event_kind kind, int choice);
 void bm_gen_publish(bm_gen *gen);            /* makes pushed records visible, wakes the reader, notifies */
 void bm_gen_unref(bm_gen *gen);
+
+/* seats.c, engine thread. */
+void bm_seq_end(bm_engine *engine, bm_seq *seq, bm_finish finish, int stop);
+void bm_gen_end(bm_engine *engine, bm_gen *gen, bm_finish finish);
+void bm_seats_leave(bm_engine *engine, int64_t now);     /* the cancelled and the late go */
+bool bm_seats_serve(bm_engine *engine);                  /* those who leave the queue, then those who fit */
+void bm_seats_flush(bm_engine *engine);                  /* publish what was written, let go of those that ended */
+void bm_seq_take_pages(bm_seq *seq, int32_t n_tokens);   /* for positions up to pos + n_tokens - 1 */
+void bm_gen_fork(bm_gen *gen);                           /* the prompt is computed: the other choices share its pages */
