@@ -73,6 +73,8 @@ typedef struct bm_seq {
     bm_seq_state state;          /* WAIT: for choice 0 to compute the prompt */
     int32_t pos;                 /* positions whose KV is computed */
     int32_t n_generated, token;  /* token: the last sampled, its KV is not computed yet */
+    int32_t *tokens;             /* [n_prompt + max_tokens]: the prompt and what was generated, n_tokens of them */
+    int32_t n_tokens;
     void **pages[BM_MAX_KV_GROUPS];
     int32_t page_begin[BM_MAX_KV_GROUPS], page_end[BM_MAX_KV_GROUPS];    /* held: [begin, end) */
     bm_seq_kv kv;

@@ -225,6 +225,10 @@ static int make_seqs(bm_gen *gen, bm_error *err)
                 return bm_fail(err, BM_NOMEM, "no memory for the page tables of a request");
             seq->kv.pages[g] = seq->pages[g];
         }
+        if ((seq->tokens = bm_arena_alloc(&gen->arena, (r->n_prompt + (size_t)r->max_tokens) * sizeof *seq->tokens)) == NULL)
+            return bm_fail(err, BM_NOMEM, "no memory for the tokens of a request");
+        memcpy(seq->tokens, r->prompt, r->n_prompt * sizeof *seq->tokens);
+        seq->n_tokens = (int32_t)r->n_prompt;
         if (!make_counts(gen, &seq->counts))
             return bm_fail(err, BM_NOMEM, "no memory for the penalty counts of a request");
         if ((rc = bm_stream_init(&seq->reader, &gen->stops, max_piece, err)) < 0 ||

@@ -159,6 +159,7 @@ static void accept_token(bm_engine *e, bm_seq *seq, const bm_want *want)
     gen->usage.completion_tokens++;
     seq->n_generated++;
     seq->token = want->token;
+    seq->tokens[seq->n_tokens++] = want->token;
     bm_counts_generated(&seq->counts, want->token);
     if (!r->ignore_eos && model->runner.is_eog(model->runner.impl, want->token)) {
         bm_seq_end(e, seq, BM_FINISH_STOP, -1);
