@@ -3,9 +3,12 @@
  * Every float result is defined down to the order of operations, so that all instruction sets give the same bits:
  * - products of int8 blocks are exact integers; per 32 columns, in ascending order, fused multiply-adds into one f32
  *   accumulator per (row, token). With I = the sum of level * q over the block, s = its scale in X, S = sum of q:
- *     D:       acc = fma((float)I, d * s, acc)                    Q4_0 Q5_0 Q8_0 IQ4_NL MXFP4; IQ4_XS with d = d * (float)sub-scale
+ *     D:       acc = fma((float)I, d * s, acc)                    Q4_0 Q5_0 Q8_0 IQ4_NL MXFP4 TQ1_0 TQ2_0 Q1_0 Q2_0;
+ *              IQ4_XS IQ1_S IQ2_XXS IQ3_XXS IQ3_S with d = d * (float)sub-scale (* 1/8 or 1/4)
  *     D + M:   the same, then acc = fma(m, s * (float)S, acc)     Q4_1 Q5_1; Q4_K Q5_K with d = d * (float)scale, m = -(dmin * (float)min)
+ *     D16:     acc = fma((float)I0, d0 * s, acc), then acc = fma((float)I1, d1 * s, acc) for the two 16s            NVFP4
  *     sub:     I = sub0 * I0 + sub1 * I1 over the two 16s, then as D                                         Q3_K Q6_K
+ *                                                                                                         IQ1_M IQ2_XS IQ2_S
  *     sub min: the same, then acc = fma((float)(min0 * S0 + min1 * S1), -(dmin * s), acc)                    Q2_K
  *   every product in brackets rounded once. Float weights: acc = fma(w, x, acc), column by column;
  * - reductions over a vector use 16 partial sums (element i goes to partial i mod 16, fused multiply-add), then a fixed

@@ -18,6 +18,10 @@ static float add_group(const bm_group *g, int form, int r, const bm_acts *x, int
         acc = fmaf((float)(dot[0] + dot[1]), g->d[r] * sx, acc);
         return form == BM_FORM_D ? acc : fmaf(g->m[r], sx * (float)(sum[0] + sum[1]), acc);
     }
+    if (form == BM_FORM_D16) {
+        acc = fmaf((float)dot[0], g->d[r] * sx, acc);
+        return fmaf((float)dot[1], g->m[r] * sx, acc);
+    }
     acc = fmaf((float)(g->sub[r][0] * dot[0] + g->sub[r][1] * dot[1]), g->d[r] * sx, acc);
     if (form == BM_FORM_SUBMIN)
         acc = fmaf((float)(g->min[r][0] * sum[0] + g->min[r][1] * sum[1]), -(g->m[r] * sx), acc);

@@ -1,7 +1,7 @@
 /* matmul_avx2.h - quantised products in ymm registers, with VPDPBUSD where the file is compiled for AVX-VNNI, else with VPMADDUBSW.
  *
  * VPMADDUBSW adds two products of unsigned code and signed q into 16 bits with saturation. No sum of ours can reach it: codes
- * below 16 are added over all 8 k-groups (8 * 2 * 15 * 127 = 30,480), below 32 over 4, below 64 over 2; codes of 8 bits are
+ * below 16 are added over all 8 k-groups (8 * 2 * 15 * 127 = 30,480), below 32 over 4, below 64 over 2, up to 124 alone; of 8 bits are
  * split into nibbles, I = 16 * high + low. A VPMADDWD with ones, 16s or the sub-scales then widens to 32 bits.
  * A panel of one tile x 512 columns is unpacked once and used for blocks of 16 rows x 2 or 3 tokens. */
 #pragma once
@@ -25,13 +25,15 @@ typedef struct recipe {
 
 INLINE recipe recipe_of(bm_qtype type)
 {
-    recipe r = { form_of(type), 8, type == BM_MXFP4 ? 16 : zero_of(type) };
+    recipe r = { form_of(type), 8, is_table(type) ? raise_of(type) : zero_of(type) };
 
-    if (type == BM_Q5_0 || type == BM_Q5_1 || type == BM_Q5_K || type == BM_MXFP4 || type == BM_Q3_K || type == BM_Q2_K)
+    if (is_table(type))
+        r.run = raise_of(type) == 16 ? 4 : raise_of(type) == 62 ? 1 : 0;
+    else if (type == BM_Q5_0 || type == BM_Q5_1 || type == BM_Q5_K || type == BM_Q3_K || type == BM_Q2_K)
         r.run = 4;
     else if (type == BM_Q6_K)
         r.run = 2;
-    else if (type == BM_Q8_0 || type == BM_IQ4_NL || type == BM_IQ4_XS)
+    else if (type == BM_Q8_0)
         r.run = 0;
     return r;
 }
@@ -110,12 +112,44 @@ INLINE void whole_dots(recipe r, const __m256i *const code[2], const scales256 s
     }
 }
 
+/* Sub-scales times the zero; at most 1,922. */
+INLINE __m256i sub_zero(__m256i sub, int zero)
+{
+    return zero == 62 ? _mm256_mullo_epi16(sub, _mm256_set1_epi16(62)) : _mm256_slli_epi16(sub, zero == 32 ? 5 : zero == 16 ? 4 : 2);
+}
+
+/* The same for a form whose halves of 16 columns have scales of their own. */
+INLINE void add_halves(recipe r, const __m256i *const code[2], const scales256 s[2], const bm_acts *x, int64_t at, const int8_t *q,
+                       int n_tok, __m256 acc[2][3])
+{
+    __m256i dot[2][3];
+
+    UNROLL
+    for (int h = 0; h < 2; h++) {
+        dots(code, 4 * h, 4, q, x->q_stride, n_tok, dot);
+        UNROLL
+        for (int j = 0; j < n_tok; j++) {
+            __m256i zeros = _mm256_set1_epi32(-r.zero * x->sum16[2 * (at + j * x->s_stride) + h]);
+            __m256 sx = _mm256_set1_ps(x->scale[at + j * x->s_stride]);
+            UNROLL
+            for (int c = 0; c < 2; c++) {
+                __m256i all = _mm256_add_epi32(VNNI ? dot[c][j] : widen(dot[c][j], _mm256_set1_epi16(1)), zeros);
+                acc[c][j] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(all), _mm256_mul_ps(h == 0 ? s[c].d : s[c].m, sx), acc[c][j]);
+            }
+        }
+    }
+}
+
 /* What one group adds to acc[half][token]; `at` indexes token and block in the arrays of x, q is its first column. */
 INLINE void add_group(recipe r, const __m256i *const code[2], const scales256 s[2], const bm_acts *x, int64_t at, const int8_t *q,
                       int n_tok, __m256 acc[2][3])
 {
     __m256i total[2][3];
 
+    if (r.form == BM_FORM_D16) {
+        add_halves(r, code, s, x, at, q, n_tok, acc);
+        return;
+    }
     whole_dots(r, code, s, q, x->q_stride, n_tok, total);
     UNROLL
     for (int j = 0; j < n_tok; j++) {
@@ -127,7 +161,7 @@ INLINE void add_group(recipe r, const __m256i *const code[2], const scales256 s[
             if (r.form == BM_FORM_D)
                 all = _mm256_add_epi32(all, widen(sums, _mm256_set1_epi16((short)-r.zero)));
             else if (r.form == BM_FORM_SUB)
-                all = _mm256_sub_epi32(all, widen(sums, _mm256_slli_epi16(s[c].sub, r.zero == 32 ? 5 : 2)));
+                all = _mm256_sub_epi32(all, widen(sums, sub_zero(s[c].sub, r.zero)));
             acc[c][j] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(all), _mm256_mul_ps(s[c].d, sx), acc[c][j]);
             if (r.form == BM_FORM_DM)
                 acc[c][j] = _mm256_fmadd_ps(s[c].m, _mm256_set1_ps(x->scaled_sum[at + j * x->s_stride]), acc[c][j]);
@@ -173,7 +207,7 @@ INLINE void unpack_panel(bm_qtype type, const unsigned char *head, const unsigne
             }
             unpack_scales(type, head + i / per_block * head_bytes_of(type), i % per_block, c, &s);
             _mm256_storeu_ps(p->d[i][c], s.d);
-            if (form == BM_FORM_DM || form == BM_FORM_SUBMIN)
+            if (form == BM_FORM_DM || form == BM_FORM_SUBMIN || form == BM_FORM_D16)
                 _mm256_storeu_ps(p->m[i][c], s.m);
             if (form >= BM_FORM_SUB)
                 _mm256_storeu_si256((__m256i *)(void *)p->sub[i][c], s.sub);
@@ -300,6 +334,18 @@ TYPE_FNS(q6_k, BM_Q6_K)
 TYPE_FNS(iq4_nl, BM_IQ4_NL)
 TYPE_FNS(iq4_xs, BM_IQ4_XS)
 TYPE_FNS(mxfp4, BM_MXFP4)
+TYPE_FNS(iq1_s, BM_IQ1_S)
+TYPE_FNS(iq1_m, BM_IQ1_M)
+TYPE_FNS(iq2_xxs, BM_IQ2_XXS)
+TYPE_FNS(iq2_xs, BM_IQ2_XS)
+TYPE_FNS(iq2_s, BM_IQ2_S)
+TYPE_FNS(iq3_xxs, BM_IQ3_XXS)
+TYPE_FNS(iq3_s, BM_IQ3_S)
+TYPE_FNS(tq1_0, BM_TQ1_0)
+TYPE_FNS(tq2_0, BM_TQ2_0)
+TYPE_FNS(q1_0, BM_Q1_0)
+TYPE_FNS(q2_0, BM_Q2_0)
+TYPE_FNS(nvfp4, BM_NVFP4)
 TOKENS_FN(q4_0, BM_Q4_0)         /* one per recipe */
 TOKENS_FN(q4_1, BM_Q4_1)
 TOKENS_FN(q5_0, BM_Q5_0)
@@ -308,6 +354,11 @@ TOKENS_FN(q8_0, BM_Q8_0)
 TOKENS_FN(q2_k, BM_Q2_K)
 TOKENS_FN(q3_k, BM_Q3_K)
 TOKENS_FN(q6_k, BM_Q6_K)
+TOKENS_FN(iq1_m, BM_IQ1_M)
+TOKENS_FN(iq2_xs, BM_IQ2_XS)
+TOKENS_FN(iq3_xxs, BM_IQ3_XXS)
+TOKENS_FN(tq2_0, BM_TQ2_0)
+TOKENS_FN(nvfp4, BM_NVFP4)
 
 typedef struct type_fns {
     void (*panel)(const unsigned char *head, const unsigned char *q, int n_groups, panel *p);
@@ -329,6 +380,18 @@ static const type_fns fns[BM_QTYPE_END] = {
     [BM_IQ4_NL] = { panel_iq4_nl, tokens_q8_0, matvec_iq4_nl },
     [BM_IQ4_XS] = { panel_iq4_xs, tokens_q8_0, matvec_iq4_xs },
     [BM_MXFP4]  = { panel_mxfp4,  tokens_q5_0, matvec_mxfp4 },
+    [BM_IQ1_S]    = { panel_iq1_s, tokens_q5_0, matvec_iq1_s },
+    [BM_IQ1_M]    = { panel_iq1_m, tokens_iq1_m, matvec_iq1_m },
+    [BM_IQ2_XXS]  = { panel_iq2_xxs, tokens_iq3_xxs, matvec_iq2_xxs },
+    [BM_IQ2_XS]   = { panel_iq2_xs, tokens_iq2_xs, matvec_iq2_xs },
+    [BM_IQ2_S]    = { panel_iq2_s, tokens_iq2_xs, matvec_iq2_s },
+    [BM_IQ3_XXS]  = { panel_iq3_xxs, tokens_iq3_xxs, matvec_iq3_xxs },
+    [BM_IQ3_S]    = { panel_iq3_s, tokens_q5_0, matvec_iq3_s },
+    [BM_TQ1_0]    = { panel_tq1_0, tokens_tq2_0, matvec_tq1_0 },
+    [BM_TQ2_0]    = { panel_tq2_0, tokens_tq2_0, matvec_tq2_0 },
+    [BM_Q1_0]     = { panel_q1_0, tokens_tq2_0, matvec_q1_0 },
+    [BM_Q2_0]     = { panel_q2_0, tokens_tq2_0, matvec_q2_0 },
+    [BM_NVFP4]    = { panel_nvfp4, tokens_nvfp4, matvec_nvfp4 },
 };
 
 static void matmul_panels(const bm_packed *w, int64_t tile, const bm_acts *x, int64_t t, int n, float *y, int64_t y_stride)

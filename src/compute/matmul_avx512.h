@@ -34,7 +34,7 @@ INLINE void unpack_panel(bm_qtype type, const unsigned char *head, const unsigne
             _mm_prefetch((const char *)q + group_bytes_of(type) * PANEL_GROUPS + b, _MM_HINT_T0);
         unpack_scales(type, head + i / per_block * head_bytes_of(type), i % per_block, &s);
         _mm512_store_ps(p->d[i], s.d);
-        if (form == BM_FORM_DM || form == BM_FORM_SUBMIN)
+        if (form == BM_FORM_DM || form == BM_FORM_SUBMIN || form == BM_FORM_D16)
             _mm512_store_ps(p->m[i], s.m);
         UNROLL
         for (int h = 0; h < 2 && form >= BM_FORM_SUB; h++) {
@@ -62,12 +62,27 @@ PANEL_FN(panel_q6_k, BM_Q6_K)
 PANEL_FN(panel_iq4_nl, BM_IQ4_NL)
 PANEL_FN(panel_iq4_xs, BM_IQ4_XS)
 PANEL_FN(panel_mxfp4, BM_MXFP4)
+PANEL_FN(panel_iq1_s, BM_IQ1_S)
+PANEL_FN(panel_iq1_m, BM_IQ1_M)
+PANEL_FN(panel_iq2_xxs, BM_IQ2_XXS)
+PANEL_FN(panel_iq2_xs, BM_IQ2_XS)
+PANEL_FN(panel_iq2_s, BM_IQ2_S)
+PANEL_FN(panel_iq3_xxs, BM_IQ3_XXS)
+PANEL_FN(panel_iq3_s, BM_IQ3_S)
+PANEL_FN(panel_tq1_0, BM_TQ1_0)
+PANEL_FN(panel_tq2_0, BM_TQ2_0)
+PANEL_FN(panel_q1_0, BM_Q1_0)
+PANEL_FN(panel_q2_0, BM_Q2_0)
+PANEL_FN(panel_nvfp4, BM_NVFP4)
 
 typedef void panel_fn(const unsigned char *head, const unsigned char *q, int n_groups, panel *p);
 static panel_fn *const panel_fns[BM_QTYPE_END] = {
     [BM_Q4_0] = panel_q4_0, [BM_Q4_1] = panel_q4_1, [BM_Q5_0] = panel_q5_0, [BM_Q5_1] = panel_q5_1, [BM_Q8_0] = panel_q8_0,
     [BM_Q2_K] = panel_q2_k, [BM_Q3_K] = panel_q3_k, [BM_Q4_K] = panel_q4_k, [BM_Q5_K] = panel_q5_k, [BM_Q6_K] = panel_q6_k,
     [BM_IQ4_NL] = panel_iq4_nl, [BM_IQ4_XS] = panel_iq4_xs, [BM_MXFP4] = panel_mxfp4,
+    [BM_IQ1_S] = panel_iq1_s, [BM_IQ1_M] = panel_iq1_m, [BM_IQ2_XXS] = panel_iq2_xxs, [BM_IQ2_XS] = panel_iq2_xs, [BM_IQ2_S] = panel_iq2_s,
+    [BM_IQ3_XXS] = panel_iq3_xxs, [BM_IQ3_S] = panel_iq3_s, [BM_TQ1_0] = panel_tq1_0, [BM_TQ2_0] = panel_tq2_0,
+    [BM_Q1_0] = panel_q1_0, [BM_Q2_0] = panel_q2_0, [BM_NVFP4] = panel_nvfp4,
 };
 
 INLINE __m512i broadcast4(const void *p)
@@ -83,6 +98,10 @@ INLINE __m512 add_block(int form, const panel *p, int i, const bm_acts *x, int64
 {
     __m512 s = _mm512_set1_ps(x->scale[at]), f;
 
+    if (form == BM_FORM_D16) {
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(i0), _mm512_mul_ps(_mm512_load_ps(p->d[i]), s), acc);
+        return _mm512_fmadd_ps(_mm512_cvtepi32_ps(i1), _mm512_mul_ps(_mm512_load_ps(p->m[i]), s), acc);
+    }
     if (form == BM_FORM_D || form == BM_FORM_DM) {
         f = _mm512_cvtepi32_ps(i0);
     } else {
@@ -114,14 +133,14 @@ INLINE void panel_block(int form, const panel *p, int n_groups, int64_t g0, cons
         __m512i dot[2][2][6];
         UNROLL
         for (int h = 0; h < 2; h++) {
-            bool halves_apart = form == BM_FORM_SUB || form == BM_FORM_SUBMIN;
+            bool halves_apart = form >= BM_FORM_D16;
             int to = halves_apart ? h : 0;
             if (h == 0 || halves_apart)
                 UNROLL
                 for (int j = 0; j < n_tok; j++) {
                     if (form == BM_FORM_D)
                         dot[0][0][j] = broadcast4(&x->offset32[at + j * x->s_stride]);
-                    else if (form == BM_FORM_SUB)
+                    else if (form == BM_FORM_SUB || form == BM_FORM_D16)
                         dot[0][to][j] = broadcast4(&x->offset16[2 * (at + j * x->s_stride) + h]);
                     else
                         dot[0][to][j] = _mm512_setzero_si512();
@@ -171,12 +190,13 @@ INLINE void panel_tokens(int form, const panel *p, int n_groups, int64_t g0, con
     { panel_tokens(form, p, n_groups, g0, x, t, n, sums); }
 TOKENS_FN(tokens_d, BM_FORM_D)
 TOKENS_FN(tokens_dm, BM_FORM_DM)
+TOKENS_FN(tokens_d16, BM_FORM_D16)
 TOKENS_FN(tokens_sub, BM_FORM_SUB)
 TOKENS_FN(tokens_submin, BM_FORM_SUBMIN)
 
 typedef void tokens_fn(const panel *p, int n_groups, int64_t g0, const bm_acts *x, int64_t t, int n, float (*sums)[32]);
 static tokens_fn *const tokens_fns[] = {
-    [BM_FORM_D] = tokens_d, [BM_FORM_DM] = tokens_dm, [BM_FORM_SUB] = tokens_sub, [BM_FORM_SUBMIN] = tokens_submin
+    [BM_FORM_D] = tokens_d, [BM_FORM_DM] = tokens_dm, [BM_FORM_D16] = tokens_d16, [BM_FORM_SUB] = tokens_sub, [BM_FORM_SUBMIN] = tokens_submin
 };
 
 static void store_rows(float *y, __m512 v, int64_t rows)
@@ -236,10 +256,10 @@ INLINE __m512 tile_token(bm_qtype type, const bm_packed *w, size_t quants, int64
             dot[0] = dot[1] = _mm512_setzero_si512();
             if (form == BM_FORM_D)
                 dot[0] = broadcast4(&x->offset32[at]);
-            else if (form == BM_FORM_SUB)
+            else if (form == BM_FORM_SUB || form == BM_FORM_D16)
                 dot[0] = broadcast4(&x->offset16[2 * at]), dot[1] = broadcast4(&x->offset16[2 * at + 1]);
             if (form == BM_FORM_D || form == BM_FORM_SUB) {
-                int by = zero_of(type) == 8 ? 4 : zero_of(type) == 16 ? 3 : zero_of(type) == 32 ? 2 : zero_of(type) == 4 ? 5 : 0;
+                int by = zero_of(type) == 8 ? 4 : zero_of(type) == 16 ? 3 : zero_of(type) == 32 ? 2 : zero_of(type) == 4 ? 5 : zero_of(type) == 1 ? 7 : 0;
                 dot[0] = _mm512_srai_epi32(dot[0], (unsigned)by);                /* -128 * sum to -zero * sum, exact */
                 dot[1] = _mm512_srai_epi32(dot[1], (unsigned)by);
             }
@@ -249,6 +269,11 @@ INLINE __m512 tile_token(bm_qtype type, const bm_packed *w, size_t quants, int64
                 dot[1] = _mm512_dpbusd_epi32(dot[1], code[k + 4], broadcast4(xq + 4 * k + 16));
             }
             __m512 sx = _mm512_set1_ps(x->scale[at]), f;
+            if (form == BM_FORM_D16) {
+                acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[0]), _mm512_mul_ps(s.d, sx), acc);
+                acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[1]), _mm512_mul_ps(s.m, sx), acc);
+                continue;
+            }
             if (form == BM_FORM_D || form == BM_FORM_DM) {
                 f = _mm512_cvtepi32_ps(_mm512_add_epi32(dot[0], dot[1]));
             } else {
@@ -291,12 +316,27 @@ MATVEC_FN(matvec_q6_k, BM_Q6_K)
 MATVEC_FN(matvec_iq4_nl, BM_IQ4_NL)
 MATVEC_FN(matvec_iq4_xs, BM_IQ4_XS)
 MATVEC_FN(matvec_mxfp4, BM_MXFP4)
+MATVEC_FN(matvec_iq1_s, BM_IQ1_S)
+MATVEC_FN(matvec_iq1_m, BM_IQ1_M)
+MATVEC_FN(matvec_iq2_xxs, BM_IQ2_XXS)
+MATVEC_FN(matvec_iq2_xs, BM_IQ2_XS)
+MATVEC_FN(matvec_iq2_s, BM_IQ2_S)
+MATVEC_FN(matvec_iq3_xxs, BM_IQ3_XXS)
+MATVEC_FN(matvec_iq3_s, BM_IQ3_S)
+MATVEC_FN(matvec_tq1_0, BM_TQ1_0)
+MATVEC_FN(matvec_tq2_0, BM_TQ2_0)
+MATVEC_FN(matvec_q1_0, BM_Q1_0)
+MATVEC_FN(matvec_q2_0, BM_Q2_0)
+MATVEC_FN(matvec_nvfp4, BM_NVFP4)
 
 typedef void matvec_fn(const bm_packed *w, int64_t tile, int64_t tile_end, const bm_acts *x, int64_t t, float *y);
 static matvec_fn *const matvec_fns[BM_QTYPE_END] = {
     [BM_Q4_0] = matvec_q4_0, [BM_Q4_1] = matvec_q4_1, [BM_Q5_0] = matvec_q5_0, [BM_Q5_1] = matvec_q5_1, [BM_Q8_0] = matvec_q8_0,
     [BM_Q2_K] = matvec_q2_k, [BM_Q3_K] = matvec_q3_k, [BM_Q4_K] = matvec_q4_k, [BM_Q5_K] = matvec_q5_k, [BM_Q6_K] = matvec_q6_k,
     [BM_IQ4_NL] = matvec_iq4_nl, [BM_IQ4_XS] = matvec_iq4_xs, [BM_MXFP4] = matvec_mxfp4,
+    [BM_IQ1_S] = matvec_iq1_s, [BM_IQ1_M] = matvec_iq1_m, [BM_IQ2_XXS] = matvec_iq2_xxs, [BM_IQ2_XS] = matvec_iq2_xs,
+    [BM_IQ2_S] = matvec_iq2_s, [BM_IQ3_XXS] = matvec_iq3_xxs, [BM_IQ3_S] = matvec_iq3_s, [BM_TQ1_0] = matvec_tq1_0,
+    [BM_TQ2_0] = matvec_tq2_0, [BM_Q1_0] = matvec_q1_0, [BM_Q2_0] = matvec_q2_0, [BM_NVFP4] = matvec_nvfp4,
 };
 
 static void matmul(const bm_packed *w, int64_t tile_begin, int64_t tile_end, const bm_acts *x, int64_t t_begin, int64_t t_end,

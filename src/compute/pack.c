@@ -28,6 +28,18 @@ static const bm_layout layouts[BM_QTYPE_END] = {
     [BM_IQ4_NL] = {  32, 4, 0, 256, BM_FORM_D,       0, bm_levels_iq4 },
     [BM_IQ4_XS] = { 128, 4, 0, 256, BM_FORM_D,       0, bm_levels_iq4 },
     [BM_MXFP4]  = {  16, 4, 0, 256, BM_FORM_D,       0, bm_levels_mxfp4 },
+    [BM_IQ1_S]  = {  96, 2, 1, 192, BM_FORM_D,       0, bm_levels_iq1 },
+    [BM_IQ1_M]  = { 160, 2, 1, 192, BM_FORM_SUB,     0, bm_levels_iq1 },
+    [BM_IQ2_XXS] = { 96, 2, 1, 192, BM_FORM_D,       0, bm_levels_iq2 },
+    [BM_IQ2_XS] = { 160, 2, 1, 192, BM_FORM_SUB,     0, bm_levels_iq2 },
+    [BM_IQ2_S]  = { 160, 2, 1, 192, BM_FORM_SUB,     0, bm_levels_iq2 },
+    [BM_IQ3_XXS] = { 96, 4, 0, 256, BM_FORM_D,       0, bm_levels_iq3xxs },
+    [BM_IQ3_S]  = {  96, 4, 0, 256, BM_FORM_D,       0, bm_levels_iq3s },
+    [BM_TQ1_0]  = {  32, 2, 0, 128, BM_FORM_D,       1, NULL },
+    [BM_TQ2_0]  = {  32, 2, 0, 128, BM_FORM_D,       1, NULL },
+    [BM_Q2_0]   = {  32, 2, 0, 128, BM_FORM_D,       1, NULL },
+    [BM_Q1_0]   = {  32, 0, 1,  64, BM_FORM_D,       0, bm_levels_sign },
+    [BM_NVFP4]  = {  64, 4, 0, 256, BM_FORM_D16,     0, bm_levels_mxfp4 },
 };
 
 const bm_layout *bm_layout_of(bm_qtype type) { return &layouts[type]; }
@@ -200,6 +212,16 @@ static void read_iq4_xs(const unsigned char *b, raw_block *r)
 /* Sets what place_head and place_codes use of the type. */
 static void read_block(bm_qtype type, const unsigned char *b, raw_block *r)
 {
+    bm_small_block small;
+    const bm_small_type *t = bm_small_type_of(type);
+
+    if (t != NULL) {
+        t->read(b, &small);
+        memcpy(r->code, small.code, sizeof r->code);
+        memcpy(r->x, small.scale, sizeof r->x);
+        r->d = small.d;
+        return;
+    }
     switch (type) {
     case BM_Q2_K: read_q2_k(b, r); break;
     case BM_Q3_K: read_q3_k(b, r); break;
@@ -233,6 +255,11 @@ static void place_head(bm_qtype type, unsigned char *h, int row, const raw_block
         h[row] = (unsigned char)r->d;
         return;
     }
+    if (type == BM_NVFP4) {
+        for (int i = 0; i < 4; i++)
+            h[16 * i + row] = r->x[i];
+        return;
+    }
     write_u16(h + 2 * row, r->d);
     switch (type) {
     case BM_Q4_1: case BM_Q5_1:
@@ -260,6 +287,14 @@ static void place_head(bm_qtype type, unsigned char *h, int row, const raw_block
             h[96 + 16 * (g / 4) + row] |= (unsigned char)(r->x[g] >> 4 << 2 * (g & 3));
         }
         break;
+    case BM_IQ1_S: case BM_IQ2_XXS: case BM_IQ3_XXS: case BM_IQ3_S:
+        for (int i = 0; i < 4; i++)
+            h[32 + 16 * i + row] = (unsigned char)(r->x[2 * i] | r->x[2 * i + 1] << 4);
+        break;
+    case BM_IQ1_M: case BM_IQ2_XS: case BM_IQ2_S:
+        for (int i = 0; i < 8; i++)
+            h[32 + 16 * i + row] = (unsigned char)(r->x[2 * i] | r->x[2 * i + 1] << 4);
+        break;
     default: break;
     }
 }
@@ -286,7 +321,7 @@ static void place_codes(const bm_layout *l, unsigned char *q, int row, const uin
     else if (l->low_bits == 4)
         for (int v = 0; v < 4; v++)
             or_u32(at + 64 * v, (c[v] & 0x0F0F0F0Fu) | (c[v + 4] & 0x0F0F0F0Fu) << 4);
-    else
+    else if (l->low_bits == 2)
         for (int j = 0; j < 8; j++)
             or_u32(at + 64 * (j & 1), (c[j] & 0x03030303u) << 2 * (j >> 1));
     for (int j = 0; j < 8 && l->high_bits != 0; j++) {
@@ -307,7 +342,7 @@ static int get_code(const bm_layout *l, const unsigned char *q, int row, int k)
 
     if (l->low_bits == 8)
         return (int8_t)q[64 * j + at];
-    c = l->low_bits == 4 ? q[64 * (j & 3) + at] >> (j & 4) & 15 : q[64 * (j & 1) + at] >> 2 * (j >> 1) & 3;
+    c = l->low_bits == 4 ? q[64 * (j & 3) + at] >> (j & 4) & 15 : l->low_bits == 2 ? q[64 * (j & 1) + at] >> 2 * (j >> 1) & 3 : 0;
     if (l->high_bits == 1)
         c |= (high[at] >> j & 1) << l->low_bits;
     else if (l->high_bits == 2)
@@ -332,6 +367,11 @@ static void unpack_scales(bm_qtype type, const unsigned char *h, int g, int r, b
 {
     int a = 0, b = 0, x, y;
 
+    if (type == BM_NVFP4) {
+        out->d[r] = bm_half_of_ue4m3(h[32 * g + r]);
+        out->m[r] = bm_half_of_ue4m3(h[32 * g + 16 + r]);
+        return;
+    }
     out->d[r] = type == BM_MXFP4 ? half_of_e8m0(h[r]) : half_at(h, r);
     out->m[r] = 0;
     if (type == BM_Q4_K || type == BM_Q5_K || type == BM_Q3_K) {
@@ -364,6 +404,15 @@ static void unpack_scales(bm_qtype type, const unsigned char *h, int g, int r, b
     case BM_IQ4_XS:
         a = h[32 + 16 * (g / 2) + r] >> 4 * (g & 1) & 15, b = h[96 + 16 * (g / 4) + r] >> 2 * (g & 3) & 3;
         out->d[r] *= (float)((a | b << 4) - 32);
+        break;
+    case BM_IQ1_S: case BM_IQ2_XXS: case BM_IQ3_XXS: case BM_IQ3_S:
+        a = h[32 + 16 * (g / 2) + r] >> 4 * (g & 1) & 15;
+        out->d[r] *= (float)(2 * a + 1) * bm_small_type_of(type)->factor;
+        break;
+    case BM_IQ1_M: case BM_IQ2_XS: case BM_IQ2_S:
+        a = h[32 + 16 * g + r];
+        out->sub[r][0] = 2 * (a & 15) + 1, out->sub[r][1] = 2 * (a >> 4) + 1;
+        out->d[r] *= bm_small_type_of(type)->factor;
         break;
     default: break;
     }
@@ -482,7 +531,9 @@ void bm_packed_row(const bm_packed *p, int64_t r, float *out)
         if (at == 0)
             bm_group_unpack(p, tile, k / BM_GROUP, i, i + 1, &g);
         v = (float)g.level[i][at];
-        if (form == BM_FORM_D || form == BM_FORM_DM)
+        if (form == BM_FORM_D16)
+            out[k] = (half == 0 ? g.d[i] : g.m[i]) * v;
+        else if (form == BM_FORM_D || form == BM_FORM_DM)
             out[k] = form == BM_FORM_D ? g.d[i] * v : g.d[i] * v + g.m[i];
         else
             out[k] = g.d[i] * (float)g.sub[i][half] * v - (form == BM_FORM_SUBMIN ? g.m[i] * (float)g.min[i][half] : 0.0f);

@@ -23,6 +23,16 @@
  *   Q5_K             as Q4_K                                             256   low 4, high 1
  *   Q6_K             d[16] f16, s[16][16] i8                             288   low 4, high 2   s: per 16 columns
  *   IQ4_XS           d[16] f16, a[4][16], b[2][16]                       128   low 4
+ *   IQ1_S IQ2_XXS    d[16] f16, s[4][16]                                  96   low 2, high 1   s: nibble g % 2 of s[g / 2] for group g
+ *   IQ3_XXS IQ3_S    as IQ1_S                                             96   low 4
+ *   IQ1_M IQ2_XS IQ2_S  d[16] f16, s[8][16]                              160   low 2, high 1   s[g]: low nibble first 16 columns, high the rest
+ *   TQ1_0 TQ2_0 Q2_0 d[16] f16                                            32   low 2
+ *   Q1_0             d[16] f16                                            32   high 1
+ *   NVFP4            s[4][16] ue4m3                                       64   low 4           s: per 16 columns
+ * The codes of the IQ1, IQ2 and IQ3 types are their grids' values, with the sign above (IQ1: the sign of delta), not the indices: a
+ * look-up in a grid of 2 to 16 KB for each eight weights would cost more than all else that a product does, while 8 or 16 levels are
+ * one shuffle, so that these types too run at the speed of the others. The price is bytes: 3.2 to 3.4 bits a weight for IQ1 and IQ2
+ * (1.6 to 2.6 in the file), 4.2 for IQ3 (3.1 to 3.4), 2.1 for TQ1_0 (1.7).
  * Two 6-bit numbers X, Y for each group g of 32 columns (Q4_K, Q5_K: scale, min; Q3_K: the scales of the two halves, + 32):
  *   a[g] = X & 15 | (Y & 15) << 4;  the nibble g % 2 of b[g / 2] = X >> 4 | Y >> 4 << 2.
  * One 6-bit number X for each group (IQ4_XS: scale + 32): the nibble g % 2 of a[g / 2] = X & 15; bits 2(g % 4) of b[g / 4] = X >> 4.
@@ -33,11 +43,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "compute/pack.h"
+#include "compute/quant_blocks.h"
 
 enum { BM_GROUP = 32, BM_SUPER = 256 };
 
-/* What a group's values are: d * level; d * level + m; d * sub-scale of 16 * level; the same less a minimum. */
-typedef enum bm_form { BM_FORM_D, BM_FORM_DM, BM_FORM_SUB, BM_FORM_SUBMIN } bm_form;
+/* What a group's values are: d * level; d * level + m; d of 16 columns * level; d * whole sub-scale of 16 * level; the same less a
+ * minimum. */
+typedef enum bm_form { BM_FORM_D, BM_FORM_DM, BM_FORM_D16, BM_FORM_SUB, BM_FORM_SUBMIN } bm_form;
 
 typedef struct bm_layout {
     uint16_t head_bytes;         /* per block of block_len columns */
@@ -45,7 +57,7 @@ typedef struct bm_layout {
     uint16_t group_bytes;        /* planes of 32 columns */
     uint8_t form;                /* bm_form */
     int8_t zero;                 /* level = code - zero; codes of tables and of 8 bits: 0 */
-    const int8_t *levels;        /* table of the 4-bit codes, or NULL */
+    const int8_t *levels;        /* table of 16 for codes of up to 4 bits, or NULL */
 } bm_layout;
 
 extern const int8_t bm_levels_iq4[16], bm_levels_mxfp4[16];
@@ -58,8 +70,9 @@ size_t bm_tile_quants(const bm_packed *p);
 /* 32 columns of a tile, as the reference sees them. */
 typedef struct bm_group {
     int8_t level[16][BM_GROUP];
-    float d[16];                 /* FORM_D, FORM_DM: of the whole group, sub-scale included; FORM_SUB*: of the super-block */
-    float m[16];                 /* FORM_DM: added; FORM_SUBMIN: dmin */
+    float d[16];                 /* FORM_D, FORM_DM: of the whole group, sub-scale included; FORM_D16: of the first 16 columns; FORM_SUB*: of the
+                                    super-block */
+    float m[16];                 /* FORM_DM: added; FORM_D16: d of the second 16 columns; FORM_SUBMIN: dmin */
     int sub[16][2], min[16][2];  /* FORM_SUB*: per 16 columns */
 } bm_group;
 /* Unpack rows [row_begin, row_end) of group g (columns 32g..) of the tile at `tile`. */

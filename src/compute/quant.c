@@ -214,6 +214,18 @@ static const bm_qtraits traits[BM_QTYPE_END] = {
     [BM_IQ4_NL] = { "IQ4_NL",  32,  18, true,  dequantize_iq4_nl },
     [BM_IQ4_XS] = { "IQ4_XS", 256, 136, true,  bm_dequantize_iq4_xs },
     [BM_MXFP4]  = { "MXFP4",   32,  17, true,  dequantize_mxfp4 },
+    [BM_IQ2_XXS] = { "IQ2_XXS", 256, 66, true, bm_dequantize_iq2_xxs },
+    [BM_IQ2_XS] = { "IQ2_XS", 256,  74, true,  bm_dequantize_iq2_xs },
+    [BM_IQ2_S]  = { "IQ2_S",  256,  82, true,  bm_dequantize_iq2_s },
+    [BM_IQ3_XXS] = { "IQ3_XXS", 256, 98, true, bm_dequantize_iq3_xxs },
+    [BM_IQ3_S]  = { "IQ3_S",  256, 110, true,  bm_dequantize_iq3_s },
+    [BM_IQ1_S]  = { "IQ1_S",  256,  50, true,  bm_dequantize_iq1_s },
+    [BM_IQ1_M]  = { "IQ1_M",  256,  56, true,  bm_dequantize_iq1_m },
+    [BM_TQ1_0]  = { "TQ1_0",  256,  54, true,  bm_dequantize_tq1_0 },
+    [BM_TQ2_0]  = { "TQ2_0",  256,  66, true,  bm_dequantize_tq2_0 },
+    [BM_Q1_0]   = { "Q1_0",   128,  18, true,  bm_dequantize_q1_0 },
+    [BM_Q2_0]   = { "Q2_0",    64,  18, true,  bm_dequantize_q2_0 },
+    [BM_NVFP4]  = { "NVFP4",   64,  36, true,  bm_dequantize_nvfp4 },
 };
 
 /* Every id that ggml.h has published, withdrawn ones too. */

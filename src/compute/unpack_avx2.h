@@ -13,7 +13,17 @@ typedef struct scales256 {
 INLINE __m256i load256(const unsigned char *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
 INLINE __m256i shift_left(__m256i x, int by) { return by >= 0 ? _mm256_slli_epi16(x, by) : _mm256_srli_epi16(x, -by); }
 
-/* Codes of the 8 k-groups of rows 8 * half on, natural range; IQ4 and Q8_0: level + 128; MXFP4: level + 16. */
+/* What is added to the levels of a table, so that they are not negative and as small as may be. */
+INLINE int raise_of(bm_qtype type)
+{
+    switch (type) {
+    case BM_MXFP4: case BM_NVFP4: case BM_IQ1_S: case BM_IQ1_M: case BM_IQ3_S: return 16;
+    case BM_IQ2_XXS: case BM_IQ2_XS: case BM_IQ2_S: case BM_IQ3_XXS: return 62;
+    default: return 128;
+    }
+}
+
+/* Codes of the 8 k-groups of rows 8 * half on, natural range; tables: level + raise_of; Q8_0: level + 128. */
 INLINE void unpack_codes(bm_qtype type, const unsigned char *q, int half, __m256i w[8])
 {
     const __m256i low4 = _mm256_set1_epi8(15), low2 = _mm256_set1_epi8(3);
@@ -24,6 +34,12 @@ INLINE void unpack_codes(bm_qtype type, const unsigned char *q, int half, __m256
         UNROLL
         for (int j = 0; j < 8; j++)
             w[j] = _mm256_xor_si256(load256(q + 64 * j), _mm256_set1_epi8((char)0x80));
+        return;
+    }
+    if (low == 0) {                                                            /* 2 * bit - 1 */
+        UNROLL
+        for (int j = 0; j < 8; j++)
+            w[j] = _mm256_and_si256(shift_left(load256(q), 1 - j), _mm256_set1_epi8(2));
         return;
     }
     if (low == 4)
@@ -49,8 +65,7 @@ INLINE void unpack_codes(bm_qtype type, const unsigned char *q, int half, __m256
             w[j] = _mm256_or_si256(w[j], _mm256_and_si256(shift_left(load256(q + 64 * (low + (j & 1))), 4 - 2 * (j >> 1)), at));
     }
     if (is_table(type)) {
-        const int8_t *levels = type == BM_MXFP4 ? bm_levels_mxfp4 : bm_levels_iq4;
-        __m128i t = _mm_add_epi8(_mm_loadu_si128((const __m128i *)(const void *)levels), _mm_set1_epi8((char)(type == BM_MXFP4 ? 16 : 128)));
+        __m128i t = _mm_add_epi8(_mm_loadu_si128((const __m128i *)(const void *)table_of(type)), _mm_set1_epi8((char)raise_of(type)));
         __m256i table = _mm256_broadcastsi128_si256(t);
         UNROLL
         for (int j = 0; j < 8; j++)
@@ -95,6 +110,25 @@ INLINE __m256 unpack_iq4_xs_scale(const unsigned char *head, int g, int half)
     return floats_of_i8(_mm_sub_epi8(x, _mm_set1_epi8(32)));
 }
 
+/* Half of ue4m3, see quant_iq.c. */
+INLINE __m256 unpack_ue4m3(const unsigned char *scales)
+{
+    __m256i x = _mm256_cvtepu8_epi32(bytes8(scales)), seven = _mm256_and_si256(x, _mm256_set1_epi32(127));
+    __m256 tiny = _mm256_mul_ps(_mm256_cvtepi32_ps(seven), _mm256_set1_ps(0x1p-10f));
+    __m256i normal = _mm256_add_epi32(_mm256_slli_epi32(seven, 20), _mm256_set1_epi32(119 << 23));
+    __m256i is_tiny = _mm256_cmpgt_epi32(_mm256_set1_epi32(8), seven), is_nan = _mm256_cmpeq_epi32(x, _mm256_set1_epi32(127));
+
+    return _mm256_andnot_ps(_mm256_castsi256_ps(is_nan), _mm256_blendv_ps(_mm256_castsi256_ps(normal), tiny, _mm256_castsi256_ps(is_tiny)));
+}
+
+/* 2s + 1 of the nibble that begins at bit `shift` of each byte. */
+INLINE __m128i unpack_odd(const unsigned char *nibbles, int shift)
+{
+    __m128i s = _mm_and_si128(_mm_srl_epi16(bytes8(nibbles), _mm_cvtsi32_si128(shift)), _mm_set1_epi8(15));
+
+    return _mm_or_si128(_mm_add_epi8(s, s), _mm_set1_epi8(1));
+}
+
 /* Scales of group g (0..7) of the block whose head is at `head`, rows 8 * half on. */
 INLINE void unpack_scales(bm_qtype type, const unsigned char *head, int g, int half, scales256 *s)
 {
@@ -105,7 +139,22 @@ INLINE void unpack_scales(bm_qtype type, const unsigned char *head, int g, int h
         s->d = unpack_e8m0(head + 8 * half);
         return;
     }
+    if (type == BM_NVFP4) {
+        s->d = unpack_ue4m3(head + 32 * g + 8 * half);
+        s->m = unpack_ue4m3(head + 32 * g + 16 + 8 * half);
+        return;
+    }
     s->d = halves(head + 16 * half);
+    if (has_nibble32(type)) {                                                  /* every product here is exact */
+        x = unpack_odd(head + 32 + 16 * (g >> 1) + 8 * half, 4 * (g & 1));
+        s->d = _mm256_mul_ps(s->d, _mm256_mul_ps(floats_of_i8(x), _mm256_set1_ps(factor_of(type))));
+        return;
+    }
+    if (has_nibble16(type)) {
+        s->d = _mm256_mul_ps(s->d, _mm256_set1_ps(factor_of(type)));
+        s->sub = pairs_of_i8(unpack_odd(head + 32 + 16 * g + 8 * half, 0), unpack_odd(head + 32 + 16 * g + 8 * half, 4));
+        return;
+    }
     switch (type) {
     case BM_Q4_1: case BM_Q5_1:
         s->m = halves(head + 32 + 16 * half);

@@ -25,6 +25,12 @@ INLINE void unpack_codes(bm_qtype type, const unsigned char *q, __m512i w[8])
             w[j] = _mm512_xor_si512(load512(q + 64 * j), _mm512_set1_epi8((char)0x80));
         return;
     }
+    if (low == 0) {                                                            /* 2 * bit - 1 */
+        UNROLL
+        for (int j = 0; j < 8; j++)
+            w[j] = _mm512_and_si512(shift_left(load512(q), 1 - j), _mm512_set1_epi8(2));
+        return;
+    }
     if (low == 4)
         UNROLL
         for (int v = 0; v < 4; v++) {
@@ -48,8 +54,8 @@ INLINE void unpack_codes(bm_qtype type, const unsigned char *q, __m512i w[8])
             w[j] = _mm512_ternarylogic_epi32(w[j], shift_left(load512(q + 64 * (low + (j & 1))), 4 - 2 * (j >> 1)), at, 0xF8);
     }
     if (is_table(type)) {
-        const int8_t *levels = type == BM_MXFP4 ? bm_levels_mxfp4 : bm_levels_iq4;
-        __m512i table = _mm512_xor_si512(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)levels)), _mm512_set1_epi8((char)0x80));
+        const __m128i *levels = (const __m128i *)(const void *)table_of(type);
+        __m512i table = _mm512_xor_si512(_mm512_broadcast_i32x4(_mm_loadu_si128(levels)), _mm512_set1_epi8((char)0x80));
         UNROLL
         for (int j = 0; j < 8; j++)
             w[j] = _mm512_shuffle_epi8(table, w[j]);
@@ -92,6 +98,25 @@ INLINE __m512 unpack_iq4_xs_scale(const unsigned char *head, int g)
     return floats_of_i8(_mm_sub_epi8(x, _mm_set1_epi8(32)));
 }
 
+/* Half of ue4m3, see quant_iq.c. */
+INLINE __m512 unpack_ue4m3(const unsigned char *scales)
+{
+    __m512i x = _mm512_cvtepu8_epi32(bytes16(scales)), seven = _mm512_and_si512(x, _mm512_set1_epi32(127));
+    __m512 tiny = _mm512_mul_ps(_mm512_cvtepi32_ps(seven), _mm512_set1_ps(0x1p-10f));
+    __m512i normal = _mm512_add_epi32(_mm512_slli_epi32(seven, 20), _mm512_set1_epi32(119 << 23));
+    __mmask16 is_tiny = _mm512_cmplt_epi32_mask(seven, _mm512_set1_epi32(8)), no_nan = _mm512_cmpneq_epi32_mask(x, _mm512_set1_epi32(127));
+
+    return _mm512_maskz_mov_ps(no_nan, _mm512_mask_mov_ps(_mm512_castsi512_ps(normal), is_tiny, tiny));
+}
+
+/* 2s + 1 of the nibble that begins at bit `shift` of each byte. */
+INLINE __m512 unpack_odd(const unsigned char *nibbles, int shift)
+{
+    __m128i s = _mm_and_si128(_mm_srl_epi16(bytes16(nibbles), _mm_cvtsi32_si128(shift)), _mm_set1_epi8(15));
+
+    return floats_of_u8(_mm_or_si128(_mm_add_epi8(s, s), _mm_set1_epi8(1)));
+}
+
 /* Scales of group g (0..7) of the block whose head is at `head`. */
 INLINE void unpack_scales(bm_qtype type, const unsigned char *head, int g, scales512 *s)
 {
@@ -101,7 +126,22 @@ INLINE void unpack_scales(bm_qtype type, const unsigned char *head, int g, scale
         s->d = unpack_e8m0(head);
         return;
     }
+    if (type == BM_NVFP4) {
+        s->d = unpack_ue4m3(head + 32 * g);
+        s->m = unpack_ue4m3(head + 32 * g + 16);
+        return;
+    }
     s->d = halves(head);
+    if (has_nibble32(type)) {                                                  /* every product here is exact */
+        s->d = _mm512_mul_ps(s->d, _mm512_mul_ps(unpack_odd(head + 32 + 16 * (g >> 1), 4 * (g & 1)), _mm512_set1_ps(factor_of(type))));
+        return;
+    }
+    if (has_nibble16(type)) {
+        s->d = _mm512_mul_ps(s->d, _mm512_set1_ps(factor_of(type)));
+        s->sub[0] = unpack_odd(head + 32 + 16 * g, 0);
+        s->sub[1] = unpack_odd(head + 32 + 16 * g, 4);
+        return;
+    }
     switch (type) {
     case BM_Q4_1: case BM_Q5_1:
         s->m = halves(head + 32);

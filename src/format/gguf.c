@@ -334,8 +334,8 @@ static int check_tensor_type(const cursor *c, const bm_gguf_tensor *t, uint32_t 
     const bm_qtraits *traits = bm_qtype_traits(type);
 
     if (traits == NULL) {
-        bm_fail(c->err, BM_UNSUPPORTED, "tensor %s: found type %" PRIu32 " (%s), expected one of F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 "
-                "Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4", show(t->name, strlen(t->name)).text, type, bm_qtype_name(type));
+        bm_fail(c->err, BM_UNSUPPORTED, "tensor %s: found type %" PRIu32 " (%s), expected one of F32 F16 BF16 Q1_0 Q2_0 Q4_0 "
+                "Q4_1 Q5_0 Q5_1 Q8_0 Q2_K to Q6_K IQ1_S to IQ4_XS TQ1_0 TQ2_0 MXFP4 NVFP4", show(t->name, strlen(t->name)).text, type, bm_qtype_name(type));
         return bm_hint(c->err, "get another quantisation of this model, for example Q4_K_M");
     }
     if (t->dims[0] % (uint64_t)traits->block_len != 0)

@@ -7,7 +7,8 @@
 #include "compute/quant.h"
 
 static const bm_qtype all_types[] = { BM_F32, BM_F16, BM_BF16, BM_Q4_0, BM_Q4_1, BM_Q5_0, BM_Q5_1, BM_Q8_0, BM_Q2_K, BM_Q3_K,
-                                      BM_Q4_K, BM_Q5_K, BM_Q6_K, BM_IQ4_NL, BM_IQ4_XS, BM_MXFP4 };
+                                      BM_Q4_K, BM_Q5_K, BM_Q6_K, BM_IQ4_NL, BM_IQ4_XS, BM_MXFP4, BM_IQ1_S, BM_IQ1_M, BM_IQ2_XXS,
+                                      BM_IQ2_XS, BM_IQ2_S, BM_IQ3_XXS, BM_IQ3_S, BM_TQ1_0, BM_TQ2_0, BM_Q1_0, BM_Q2_0, BM_NVFP4 };
 enum { N_TYPES = sizeof all_types / sizeof all_types[0] };
 
 typedef struct rng { uint64_t state; } rng;
@@ -37,13 +38,16 @@ static inline uint16_t next_scale(rng *r, scale_kind kind)
 /* Offsets of the f16 fields of a block; -1 ends. */
 static inline const int *half_fields(bm_qtype type)
 {
-    static const int at0[] = { 0, -1 }, at02[] = { 0, 2, -1 }, q2[] = { 80, 82, -1 }, q3[] = { 108, -1 }, q6[] = { 208, -1 }, none[] = { -1 };
+    static const int at0[] = { 0, -1 }, at02[] = { 0, 2, -1 }, q2[] = { 80, 82, -1 }, q3[] = { 108, -1 }, q6[] = { 208, -1 }, none[] = { -1 },
+                     tq1[] = { 52, -1 }, tq2[] = { 64, -1 };
     switch (type) {
     case BM_Q4_1: case BM_Q5_1: case BM_Q4_K: case BM_Q5_K: return at02;
     case BM_Q2_K: return q2;
     case BM_Q3_K: return q3;
     case BM_Q6_K: return q6;
-    case BM_MXFP4: return none;
+    case BM_TQ1_0: return tq1;
+    case BM_TQ2_0: return tq2;
+    case BM_MXFP4: case BM_NVFP4: case BM_IQ1_M: return none;
     default: return at0;
     }
 }
@@ -68,6 +72,14 @@ static inline void random_rows(rng *r, bm_qtype type, void *rows, size_t n_value
             uint16_t h = next_scale(r, kind);
             memcpy(b + *f, &h, 2);
         }
+        if (type == BM_IQ1_M) {                          /* its f16 stands in the top nibbles of four words */
+            uint16_t h = next_scale(r, kind);
+            for (int j = 0; j < 4; j++)
+                b[49 + 2 * j] = (unsigned char)((b[49 + 2 * j] & 15) | (h >> 4 * j & 15) << 4);
+        }
+        for (int j = 0; j < 4 && type == BM_NVFP4; j++)  /* ue4m3: 0x7F and 0xFF are its NaNs, which ggml reads as 0 and 240 */
+            b[j] = (unsigned char)(kind == SCALES_TINY ? next_below(r, 9) : kind == SCALES_HUGE ? 0x77 + next_below(r, 9) :
+                                   kind == SCALES_ZERO ? 0x80 * next_below(r, 2) : (int)(next_u32(r) & 0xFF));
         if (type == BM_MXFP4)
             b[0] = (unsigned char)(kind == SCALES_TINY ? next_below(r, 3) : kind == SCALES_HUGE ? 140 : 118 + next_below(r, 6));
     }

@@ -125,7 +125,10 @@ static void assert_same_floats(const float *a, const float *b, size_t n, const b
 static int64_t column_choice(rng *r, bm_qtype type)
 {
     static const int64_t by32[] = { 32, 64, 256, 576, 896, 1536, 544 }, by256[] = { 256, 512, 768, 1536 };
+    int block = bm_qtype_traits((uint32_t)type)->block_len;
 
+    if (block == 64 || block == 128)
+        return 128 * (1 + next_below(r, 12)) - (block == 64 && next_below(r, 2) ? 64 : 0);
     return bm_qtype_traits((uint32_t)type)->block_len == 256 ? by256[next_below(r, 4)] : by32[next_below(r, 7)];
 }
 
