@@ -19,8 +19,23 @@ typedef struct view {
     bm_gguf *gguf;
     char sha256[65];                     /* "" when not asked for */
     uint64_t n_values, data_bytes;
-    struct { size_t n; uint64_t n_values, bytes; } types[BM_QTYPE_END];
+    struct { size_t n; uint64_t n_values, bytes; } types[BM_QTYPE_END + 1];     /* the last: all ids that nobody has published */
 } view;
+
+typedef struct type_text { char s[24]; } type_text;
+
+/* "Q4_K"; "type 77" where no name is known. */
+static type_text type_name(uint32_t id)
+{
+    type_text out;
+    const char *name = bm_qtype_name(id);
+
+    if (strcmp(name, "?") == 0)
+        snprintf(out.s, sizeof out.s, "type %" PRIu32, id);
+    else
+        snprintf(out.s, sizeof out.s, "%s", name);
+    return out;
+}
 
 static uint64_t count_values(const bm_gguf_tensor *t) { return t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3]; }
 
@@ -29,7 +44,7 @@ static int view_open(view *v, const char *path, bool with_hash, bm_error *err)
     bm_sha256 hash;
     int rc;
 
-    if ((rc = bm_gguf_open(&v->gguf, path, err)) < 0)
+    if ((rc = bm_gguf_open_listing(&v->gguf, path, err)) < 0)
         return rc;
     if (with_hash) {
         if ((rc = bm_sha256_file(&hash, path, NULL, NULL, err)) < 0)
@@ -38,9 +53,10 @@ static int view_open(view *v, const char *path, bool with_hash, bm_error *err)
     }
     for (size_t i = 0; i < bm_gguf_n_tensors(v->gguf); i++) {
         const bm_gguf_tensor *t = bm_gguf_tensor_at(v->gguf, i);
-        v->types[t->type].n++;
-        v->types[t->type].n_values += count_values(t);
-        v->types[t->type].bytes += t->len_bytes;
+        uint32_t id = (uint32_t)t->type < BM_QTYPE_END ? (uint32_t)t->type : BM_QTYPE_END;
+        v->types[id].n++;
+        v->types[id].n_values += count_values(t);
+        v->types[id].bytes += t->len_bytes;
         v->n_values += count_values(t);
         v->data_bytes += t->len_bytes;
     }
@@ -108,18 +124,19 @@ static json_t *json_tensor(const bm_gguf_tensor *t)
 
     for (int i = 0; i < t->n_dims; i++)
         json_array_append_new(shape, json_integer((json_int_t)t->dims[i]));
-    return json_pack("{s:s, s:s, s:o, s:I}", "name", t->name, "type", bm_qtype_name((uint32_t)t->type), "shape", shape,
-                     "bytes", (json_int_t)t->len_bytes);
+    return json_pack("{s:s, s:s, s:o, s:o}", "name", t->name, "type", type_name((uint32_t)t->type).s, "shape", shape,
+                     "bytes", t->len_bytes != 0 ? json_integer((json_int_t)t->len_bytes) : json_null());
 }
 
 static json_t *json_types(const view *v)
 {
     json_t *list = json_array();
 
-    for (uint32_t id = 0; id < BM_QTYPE_END; id++)
+    for (uint32_t id = 0; id <= BM_QTYPE_END; id++)
         if (v->types[id].n != 0)
-            json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I}", "type", bm_qtype_name(id), "tensors", (json_int_t)v->types[id].n,
-                                                  "values", (json_int_t)v->types[id].n_values, "bytes", (json_int_t)v->types[id].bytes));
+            json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:b}", "type", id < BM_QTYPE_END ? bm_qtype_name(id) : "unknown",
+                                                  "tensors", (json_int_t)v->types[id].n, "values", (json_int_t)v->types[id].n_values,
+                                                  "bytes", (json_int_t)v->types[id].bytes, "loads", bm_qtype_traits(id) != NULL));
     return list;
 }
 
@@ -171,12 +188,15 @@ static void print_types(const view *v)
         printf("%" PRIu64 " values\n", v->n_values);
     else
         printf("%.1f million values\n", (double)v->n_values / 1e6);
-    for (uint32_t id = 0; id < BM_QTYPE_END; id++) {
+    for (uint32_t id = 0; id <= BM_QTYPE_END; id++) {
         if (v->types[id].n == 0)
             continue;
         cli_size_text(size, v->types[id].bytes);
-        printf("  %-7s %5zu tensors  %10s  %5.1f %%  %6.3f bits a value\n", bm_qtype_name(id), v->types[id].n, size,
-               100.0 * (double)v->types[id].bytes / (double)v->data_bytes, 8.0 * (double)v->types[id].bytes / (double)v->types[id].n_values);
+        printf("  %-7s %5zu tensors", id < BM_QTYPE_END ? bm_qtype_name(id) : "unknown", v->types[id].n);
+        if (v->types[id].bytes != 0)
+            printf("  %10s  %5.1f %%  %6.3f bits a value", size, 100.0 * (double)v->types[id].bytes / (double)v->data_bytes,
+                   8.0 * (double)v->types[id].bytes / (double)v->types[id].n_values);
+        puts(bm_qtype_traits(id) != NULL ? "" : "  not carried out: a model with these does not load");
     }
 }
 
@@ -190,7 +210,11 @@ static void print_tensors(const view *v)
         int n = 0;
         for (int d = 0; d < t->n_dims; d++)
             n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%" PRIu64, d ? " x " : "", t->dims[d]);
-        printf("  %-7s %-20s %12zu  ", bm_qtype_name((uint32_t)t->type), shape, t->len_bytes);
+        printf("  %-7s %-20s ", type_name((uint32_t)t->type).s, shape);
+        if (t->len_bytes != 0)
+            printf("%12zu  ", t->len_bytes);
+        else
+            printf("%12s  ", "?");
         cli_print_safe(t->name);
         putchar('\n');
     }

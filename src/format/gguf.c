@@ -57,6 +57,7 @@ typedef struct cursor {
     bm_gguf *gguf;
     const unsigned char *bytes;
     size_t len, pos;
+    bool listing;                           /* tensors of any type may stand in the file */
     bm_error *err;
 } cursor;
 
@@ -344,16 +345,31 @@ static int check_tensor_type(const cursor *c, const bm_gguf_tensor *t, uint32_t 
     return 0;
 }
 
+/* Bytes of a value of the types that models hold but products do not; 0: unknown. */
+static size_t plain_bytes(uint32_t type)
+{
+    static const unsigned char bytes[] = { [24] = 1, [25] = 2, [26] = 4, [27] = 8, [28] = 8 };      /* I8 I16 I32 I64 F64 */
+
+    return type < sizeof bytes ? bytes[type] : 0;
+}
+
+static bool row_bytes(uint32_t type, uint64_t n_cols, size_t *out)
+{
+    if (bm_qtype_traits(type) != NULL)
+        return bm_qtype_row_bytes((bm_qtype)type, n_cols, out);
+    return n_cols <= SIZE_MAX && bm_mul_size((size_t)n_cols, plain_bytes(type), out);
+}
+
 static int size_tensor(const cursor *c, bm_gguf_tensor *t, uint32_t type)
 {
     uint64_t n_values = t->dims[0];
-    size_t row;
+    size_t row = 0;
     int rc;
 
-    if ((rc = check_tensor_type(c, t, type)) < 0)
+    if (!(c->listing && bm_qtype_traits(type) == NULL) && (rc = check_tensor_type(c, t, type)) < 0)
         return rc;
     t->type = (bm_qtype)type;
-    bool fits = bm_qtype_row_bytes(t->type, t->dims[0], &row);
+    bool fits = row_bytes(type, t->dims[0], &row);
     t->len_bytes = row;
     for (int i = 1; i < MAX_DIMS && fits; i++)
         fits = !__builtin_mul_overflow(n_values, t->dims[i], &n_values) && !__builtin_mul_overflow(t->len_bytes, t->dims[i], &t->len_bytes);
@@ -510,9 +526,9 @@ static int read_header(cursor *c)
     return 0;
 }
 
-static int parse(bm_gguf *gguf, bm_error *err)
+static int parse(bm_gguf *gguf, bool listing, bm_error *err)
 {
-    cursor c = { .gguf = gguf, .bytes = gguf->map.data, .len = gguf->map.len_bytes, .err = err };
+    cursor c = { .gguf = gguf, .listing = listing, .bytes = gguf->map.data, .len = gguf->map.len_bytes, .err = err };
     size_t alignment = DEFAULT_ALIGNMENT;
     int rc;
 
@@ -522,7 +538,7 @@ static int parse(bm_gguf *gguf, bm_error *err)
     return check_overlap(&c);
 }
 
-int bm_gguf_open(bm_gguf **out, const char *path, bm_error *err)
+static int open_file(bm_gguf **out, const char *path, bool listing, bm_error *err)
 {
     bm_gguf *gguf = NULL;
     bm_error own;                           /* the parser reads back the code that it wrote */
@@ -537,7 +553,7 @@ int bm_gguf_open(bm_gguf **out, const char *path, bm_error *err)
     }
     if ((rc = bm_random_bytes(&gguf->hash_seed, sizeof gguf->hash_seed, err)) < 0 || (rc = bm_map_file(&gguf->map, path, err)) < 0)
         goto out;
-    if ((rc = parse(gguf, err)) < 0) {
+    if ((rc = parse(gguf, listing, err)) < 0) {
         bm_wrap(err, "%s", path);
         goto out;
     }
@@ -546,6 +562,9 @@ out:
     bm_gguf_close(gguf);
     return rc;
 }
+
+int bm_gguf_open(bm_gguf **out, const char *path, bm_error *err) { return open_file(out, path, false, err); }
+int bm_gguf_open_listing(bm_gguf **out, const char *path, bm_error *err) { return open_file(out, path, true, err); }
 
 void bm_gguf_close(bm_gguf *gguf)
 {

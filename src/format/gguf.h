@@ -22,7 +22,7 @@ typedef struct bm_gguf_tensor {
     int n_dims;                  /* 1 to 4 */
     uint64_t dims[4];            /* dims[0] is the row length (columns, K); unused ones are 1 */
     const unsigned char *data;   /* inside the mapping */
-    size_t len_bytes;
+    size_t len_bytes;            /* 0: opened for a listing, and nobody knows how many */
 } bm_gguf_tensor;
 
 typedef struct bm_gguf_kv {
@@ -38,6 +38,9 @@ typedef struct bm_gguf_kv {
 typedef struct bm_str { const char *data; size_t len; } bm_str;     /* not NUL-terminated; bytes as in the file */
 
 int  bm_gguf_open(bm_gguf **out, const char *path, bm_error *err);
+/* The same for those who only list: tensors of a type without traits (bm_qtype_traits) are not refused. Their type may be any number;
+ * where it is a plain number type (I8 to I64, F64) their bytes are checked as all others', else only that they begin in the file. */
+int  bm_gguf_open_listing(bm_gguf **out, const char *path, bm_error *err);
 void bm_gguf_close(bm_gguf *gguf);
 
 const char *bm_gguf_path(const bm_gguf *gguf);

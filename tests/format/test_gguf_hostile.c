@@ -354,6 +354,49 @@ static void types_not_carried_out_are_named(void **state)
     refuse_tensor(1, BLOCK, UINT32_MAX, 0, BM_UNSUPPORTED, "type 4294967295 (?)");
 }
 
+/* One tensor in 256 bytes of data, opened for a listing: its bytes, or minus the code of the refusal. */
+static int64_t listed(uint32_t n_dims, const uint64_t *dims, uint32_t type, uint64_t offset)
+{
+    bm_buf w = { 0 };
+    char path[64];
+    bm_gguf *g;
+    bm_error err;
+    int64_t out;
+
+    w_header(&w, 3, 1, 0);
+    w_tensor(&w, "t", n_dims, dims, type, offset);
+    w_pad(&w, 32);
+    w_zeros(&w, 256);
+    assert_int_equal(w_save(&w, path), 0);
+    bm_buf_done(&w);
+    if ((out = bm_gguf_open_listing(&g, path, &err)) == 0) {
+        out = (int64_t)bm_gguf_tensor_at(g, 0)->len_bytes;
+        assert_int_equal((uint32_t)bm_gguf_tensor_at(g, 0)->type, type);
+    }
+    bm_gguf_close(g);
+    unlink(path);
+    return out;
+}
+
+static void a_listing_holds_types_not_carried_out_and_checks_what_it_can(void **state)
+{
+    static const uint64_t rows[] = { 32, 2 }, larger[] = { 32, 3 }, wrap[] = { (uint64_t)1 << 32, (uint64_t)1 << 32 },
+        row_wraps[] = { (uint64_t)1 << 62 };
+
+    (void)state;
+    assert_int_equal(listed(2, rows, 26, 0), 256);                             /* I32 */
+    assert_int_equal(listed(1, BLOCK, 28, 0), 256);                            /* F64 */
+    assert_int_equal(listed(2, rows, BM_Q8_0, 0), 68);
+    assert_int_equal(listed(2, larger, UINT32_MAX, 0), 0);
+    assert_int_equal(listed(1, BLOCK, 15, 256), 0);
+    assert_int_equal(listed(2, larger, 26, 0), BM_FORMAT);
+    assert_int_equal(listed(1, row_wraps, 27, 0), BM_FORMAT);
+    assert_int_equal(listed(2, wrap, 4096, 0), BM_FORMAT);
+    assert_int_equal(listed(1, BLOCK, 4096, 256 + 32), BM_FORMAT);
+    assert_int_equal(listed(1, BLOCK, 4096, 8), BM_FORMAT);
+    assert_int_equal(listed(1, BLOCK, 4096, UINT64_MAX - 31), BM_FORMAT);
+}
+
 static void tensor_data_must_lie_in_the_file(void **state)
 {
     static const uint64_t larger[] = { 32, 3 }, vast[] = { 32, (uint64_t)1 << 40 };
@@ -488,6 +531,7 @@ int main(void)
         cmocka_unit_test(split_models_are_refused_by_count),
         cmocka_unit_test(dimensions_and_their_product_are_checked),
         cmocka_unit_test(types_not_carried_out_are_named),
+        cmocka_unit_test(a_listing_holds_types_not_carried_out_and_checks_what_it_can),
         cmocka_unit_test(tensor_data_must_lie_in_the_file),
         cmocka_unit_test(overlapping_tensors_are_refused),
         cmocka_unit_test(data_start_past_the_end_is_refused),
