@@ -23,6 +23,7 @@ typedef struct bm_engine_options {
     int max_queued;              /* requests waiting per model; 0: 64. More: BM_BUSY */
     int step_tokens;             /* tokens a step may run, decodes first; 0: 512 */
     uint64_t kv_budget_bytes;    /* 0: half of the available memory */
+    bool no_speculation;         /* never guess tokens ahead (draft.h); answers are the same bytes either way */
 } bm_engine_options;
 
 int  bm_engine_new(bm_engine **out, const bm_engine_options *options, bm_error *err);
@@ -77,6 +78,7 @@ typedef struct bm_gen_request {
     const char *const *stop;     /* stop strings: the text before the first one is kept, it is not */
     size_t n_stop;
     bool ignore_eos;             /* bench */
+    bool no_speculation;         /* as in bm_engine_options, for this request */
     int top_logprobs;            /* -1: no log-probabilities; 0: of the token; k: also of the k most likely, at most 20 */
     bool prompt_logprobs;        /* the same for prompt tokens (choice 0 only), the first has none */
     uint64_t tenant, key;        /* for fair share and the namespace of caches; 0: local */
@@ -129,6 +131,7 @@ const bm_error *bm_gen_error(const bm_gen *gen);         /* for BM_FINISH_ERROR 
 /* The engine's own counts: the only source of usage. Exact at END; a snapshot before. */
 typedef struct bm_gen_usage {
     int64_t prompt_tokens, cached_tokens, completion_tokens;     /* completion over all choices */
+    int64_t draft_tokens, draft_accepted;        /* guessed ahead and verified; of these, right */
     int64_t queue_ns, prefill_ns, decode_ns, first_token_ns;     /* first_token: from submit */
 } bm_gen_usage;
 bm_gen_usage bm_gen_get_usage(const bm_gen *gen);

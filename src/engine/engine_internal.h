@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include "base/mem.h"
 #include "compute/team.h"
+#include "engine/draft.h"
 #include "engine/engine.h"
 #include "engine/kv.h"
 #include "engine/sampler.h"
@@ -49,6 +50,7 @@ struct bm_loaded {
     int n_samplers;
     bm_buf piece;
     double prefill_ns_per_token; /* smoothed; 0: not known yet */
+    bm_step_cost cost;           /* of steps without prompts */
 };
 
 /* Requests of one tenant, or of one key of it: who was admitted longest ago comes next. */
@@ -78,7 +80,9 @@ typedef struct bm_seq {
     void **pages[BM_MAX_KV_GROUPS];
     int32_t page_begin[BM_MAX_KV_GROUPS], page_end[BM_MAX_KV_GROUPS];    /* held: [begin, end) */
     bm_seq_kv kv;
-    bm_counts counts;
+    bm_counts counts;            /* of the worker that samples its rows, during sampling */
+    bm_draft draft;
+    int32_t run[1 + BM_DRAFT_MAX];       /* of the step: the last token sampled, then guesses of the next */
     bm_stream stream;            /* engine thread; used only with stop strings */
     bm_stream reader;            /* the reader's twin */
 } bm_seq;
@@ -136,7 +140,9 @@ typedef struct bm_want {         /* a row whose logits are needed */
     int32_t row;
     bm_seq *seq;
     int32_t prompt_index;        /* >= 0: the log-probability of this prompt token; -1: sample */
+    int ahead;                   /* guesses before it in its run; the rows of a run follow each other */
     /* result */
+    bool sampled;                /* false: a guess before it was wrong */
     int32_t token;               /* -1: not a number */
     float logprob;
     struct bm_top top[BM_MAX_TOP];
@@ -169,6 +175,7 @@ struct bm_engine {
     bm_seq **run_seqs;
     bm_want *wants;              /* [logit_rows] */
     int logit_rows;
+    int (*guess)(const bm_seq *seq, int32_t *tokens, int k);     /* tests: drafts in place of the drafter's, all verified */
 };
 
 /* threaded false: the test steps. */

@@ -231,6 +231,9 @@ static int make_seqs(bm_gen *gen, bm_error *err)
         seq->n_tokens = (int32_t)r->n_prompt;
         if (!make_counts(gen, &seq->counts))
             return bm_fail(err, BM_NOMEM, "no memory for the penalty counts of a request");
+        if (!gen->engine->options.no_speculation && !r->no_speculation && r->max_tokens > 2 &&
+            !bm_draft_init(&seq->draft, &gen->arena, seq->tokens, (int32_t)r->n_prompt, (int32_t)r->n_prompt + r->max_tokens))
+            return bm_fail(err, BM_NOMEM, "no memory for the drafts of a request");
         if ((rc = bm_stream_init(&seq->reader, &gen->stops, max_piece, err)) < 0 ||
             (r->n_stop > 0 && (rc = bm_stream_init(&seq->stream, &gen->stops, max_piece, err)) < 0))
             return rc;

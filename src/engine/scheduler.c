@@ -1,6 +1,8 @@
 /* scheduler.c - one step of one model: batch, run, sample, accept. Who sits in the engine and holds which pages: seats.c.
- * A step's batch is one token of every decoding sequence, then chunks of prompts. How a prompt is cut never changes a result
- * (the numeric contract), so chunks are sized by time: a step stays short for those who decode. */
+ * A step's batch is one token of every decoding sequence with guesses of the next ones (draft.h), then chunks of prompts. How a
+ * prompt is cut never changes a result (the numeric contract), so chunks are sized by time: a step stays short for those who decode.
+ * Nor do guesses: a position is sampled as if alone, and what lies behind the first wrong guess is forgotten - its KV is
+ * written anew before anything reads it. */
 #include <string.h>
 #include "base/clock.h"
 #include "engine/engine_internal.h"
@@ -72,16 +74,55 @@ static void share_prefill(bm_engine *e, const bm_loaded *model, int32_t budget)
     grant(oldest, budget);
 }
 
-/* Decodes first, then prompts. Returns the number of runs, and the tokens of prompts among them. */
-static int build_batch(bm_engine *e, const bm_loaded *model, int32_t *n_prefill)
+/* Guesses of the tokens that follow seq->token, into seq->run. None beyond what the request may still sample. */
+static void guess_next(bm_engine *e, bm_seq *seq, bm_draft_offer *offer)
 {
-    int n_runs = 0;
+    int32_t left = seq->gen->request.max_tokens - seq->n_generated - 1;
+    int most = left < BM_DRAFT_MAX ? left : BM_DRAFT_MAX;
+
+    offer->n = 0;
+    if (e->options.no_speculation || seq->gen->request.no_speculation)
+        return;
+    if (e->guess != NULL)
+        offer->n = e->guess(seq, seq->run + 1, most);
+    else
+        offer->n = bm_draft_propose(&seq->draft, seq->run + 1, offer->chance, most);
+}
+
+/* The decoding sequences, each with as many guesses as pay. Returns the number of rows. */
+static int32_t add_decodes(bm_engine *e, const bm_loaded *model, int *n_runs)
+{
+    bm_draft_offer offers[BM_DRAFT_COST_ROWS];
+    int32_t n = 0, n_rows = 0, room;
 
     for (int i = 0; i < e->n_active; i++)
         for (int c = 0; e->active[i]->loaded == model && c < e->active[i]->request.n_choices; c++)
             if (e->active[i]->seqs[c].state == BM_SEQ_DECODE)
-                add_run(e, &n_runs, &e->active[i]->seqs[c], &e->active[i]->seqs[c].token, 1);
-    share_prefill(e, model, prefill_budget(e, model, n_runs));
+                e->run_seqs[n++] = &e->active[i]->seqs[c];
+    room = e->options.step_tokens - CHUNK_MIN - n;
+    for (int32_t i = 0; i < n && n < BM_DRAFT_COST_ROWS; i++)
+        guess_next(e, e->run_seqs[i], &offers[i]);
+    if (n < BM_DRAFT_COST_ROWS)
+        bm_draft_share(offers, n, room, &model->cost);
+    for (int32_t i = 0; i < n; i++) {
+        bm_seq *seq = e->run_seqs[i];
+        int32_t take = n >= BM_DRAFT_COST_ROWS ? 0 : e->guess == NULL ? offers[i].take : offers[i].n < room ? offers[i].n : 0;
+        room -= take;
+        seq->run[0] = seq->token;
+        seq->gen->usage.draft_tokens += take;
+        add_run(e, n_runs, seq, seq->run, 1 + take);
+        n_rows += 1 + take;
+    }
+    return n_rows;
+}
+
+/* Decodes first, then prompts. Returns the number of runs, and the rows of each kind. */
+static int build_batch(bm_engine *e, const bm_loaded *model, int32_t *n_decode, int32_t *n_prefill)
+{
+    int n_runs = 0;
+
+    *n_decode = add_decodes(e, model, &n_runs);
+    share_prefill(e, model, prefill_budget(e, model, *n_decode));
     *n_prefill = 0;
     for (int i = 0; i < e->n_active; i++) {
         bm_gen *gen = e->active[i];
@@ -99,7 +140,7 @@ static void sample_one(bm_sampler *s, bm_want *want, const float *logits)
 {
     bm_gen *gen = want->seq->gen;
     const bm_gen_request *r = &gen->request;
-    uint32_t position = (uint32_t)r->n_prompt + (uint32_t)want->seq->n_generated;
+    uint32_t position = (uint32_t)r->n_prompt + (uint32_t)want->seq->n_generated + (uint32_t)want->ahead;
 
     if (want->prompt_index >= 0)
         want->token = r->prompt[want->prompt_index];
@@ -109,6 +150,20 @@ static void sample_one(bm_sampler *s, bm_want *want, const float *logits)
     if (want->token >= 0 && gen->logprobs != NULL &&
         !bm_logprob_of(s, logits, want->token, gen->n_top, &want->logprob, want->top))
         want->token = -1;
+    if (want->token >= 0 && want->prompt_index < 0)
+        bm_counts_generated(&want->seq->counts, want->token);
+}
+
+/* Rows of one sequence, in order, as long as what was sampled is what had been guessed. */
+static void sample_run(const sample_job *job, bm_sampler *s, int first)
+{
+    for (int i = first;; i++) {
+        bm_want *want = &job->engine->wants[i];
+        sample_one(s, want, job->model->logits + i * (size_t)job->model->info.n_vocab);
+        want->sampled = true;
+        if (i + 1 >= job->n || want[1].ahead == 0 || want->token != want->seq->run[want[1].ahead])
+            return;
+    }
 }
 
 static void sample_rows(bm_worker *w, void *arg)
@@ -120,8 +175,8 @@ static void sample_rows(bm_worker *w, void *arg)
         return;
     while (bm_worker_claim(w, (size_t)job->n, 1, &begin, &end))
         for (; begin < end; begin++)
-            sample_one(&job->model->samplers[w->id], &job->engine->wants[begin],
-                       job->model->logits + begin * (size_t)job->model->info.n_vocab);
+            if (job->engine->wants[begin].ahead == 0)
+                sample_run(job, &job->model->samplers[w->id], (int)begin);
 }
 
 static void record_logprob(bm_gen *gen, const bm_want *want)
@@ -160,7 +215,7 @@ static void accept_token(bm_engine *e, bm_seq *seq, const bm_want *want)
     seq->n_generated++;
     seq->token = want->token;
     seq->tokens[seq->n_tokens++] = want->token;
-    bm_counts_generated(&seq->counts, want->token);
+    bm_draft_note(&seq->draft);
     if (!r->ignore_eos && model->runner.is_eog(model->runner.impl, want->token)) {
         bm_seq_end(e, seq, BM_FINISH_STOP, -1);
         return;
@@ -187,14 +242,18 @@ static int logits_block(bm_engine *e, bm_loaded *model, int n, bm_error *err)
     if ((rc = model->runner.logits(model->runner.impl, e->team, rows, n, model->logits, err)) < 0)
         return rc;
     if (n == 1)
-        sample_one(&model->samplers[0], &e->wants[0], model->logits);
+        sample_run(&job, &model->samplers[0], 0);
     else
         bm_team_run(e->team, sample_rows, &job);
     for (int i = 0; i < n; i++) {
         bm_want *want = &e->wants[i];
         bm_gen *gen = want->seq->gen;
-        if (gen->ended)
+        if (gen->ended || !want->sampled || want->seq->state == BM_SEQ_DONE)
             continue;
+        if (want->ahead > 0) {
+            want->seq->pos++;
+            gen->usage.draft_accepted++;
+        }
         if (want->token < 0) {
             bad_logits(e, gen, want->seq->pos);
         } else if (want->prompt_index >= 0) {
@@ -218,14 +277,23 @@ static void flush_wants(want_list *list)
     list->n = 0;
 }
 
-static void want_row(want_list *list, int32_t row, bm_seq *seq, int32_t prompt_index)
+static void want_row(want_list *list, int32_t row, bm_seq *seq, int32_t prompt_index, int ahead)
 {
     bm_want *want = &list->engine->wants[list->n++];
 
-    want->row = row, want->seq = seq, want->prompt_index = prompt_index;
-    want->token = -1;
+    want->row = row, want->seq = seq, want->prompt_index = prompt_index, want->ahead = ahead;
+    want->token = -1, want->sampled = false;
     if (list->n == list->engine->logit_rows)
         flush_wants(list);
+}
+
+/* All rows of a decoding sequence, in one block: each depends on the ones before. */
+static void want_run(want_list *list, int32_t row, bm_seq *seq, int32_t n)
+{
+    if (list->n + n > list->engine->logit_rows)
+        flush_wants(list);
+    for (int32_t i = 0; i < n; i++)
+        want_row(list, row + i, seq, -1, (int)i);
 }
 
 /* After a chunk of prompt: its log-probabilities when asked for, and at its end the first token of every choice. */
@@ -238,7 +306,7 @@ static void after_prefill(want_list *list, bm_seq *seq, int32_t row, int32_t n)
     if (r->prompt_logprobs && start == 0)
         bm_gen_push(gen, BM_EVENT_PROMPT, 0)->token = r->prompt[0];
     for (int32_t i = 0; r->prompt_logprobs && i < n && start + i + 1 < n_prompt; i++)
-        want_row(list, row + i, seq, start + i + 1);
+        want_row(list, row + i, seq, start + i + 1, 0);
     if (seq->pos < n_prompt || gen->ended)
         return;
     if (r->max_tokens == 0) {
@@ -250,7 +318,7 @@ static void after_prefill(want_list *list, bm_seq *seq, int32_t row, int32_t n)
     seq->state = BM_SEQ_DECODE;
     bm_gen_fork(gen);
     for (int c = 0; c < r->n_choices; c++)
-        want_row(list, row + n - 1, &gen->seqs[c], -1);
+        want_row(list, row + n - 1, &gen->seqs[c], -1, 0);
 }
 
 static int run_batch(bm_engine *e, bm_loaded *model, int n_runs, bm_error *err)
@@ -264,11 +332,13 @@ static int run_batch(bm_engine *e, bm_loaded *model, int n_runs, bm_error *err)
     for (int i = 0; i < n_runs; i++) {
         bm_seq *seq = e->run_seqs[i];
         int32_t n = e->runs[i].n_tokens;
-        seq->pos += n;
-        if (seq->state == BM_SEQ_PREFILL)
+        if (seq->state == BM_SEQ_PREFILL) {
+            seq->pos += n;
             after_prefill(&list, seq, row, n);
-        else
-            want_row(&list, row, seq, -1);
+        } else {
+            seq->pos++;              /* and one more for each guess that proves right */
+            want_run(&list, row, seq, n);
+        }
         row += n;
     }
     flush_wants(&list);
@@ -293,9 +363,9 @@ static bm_loaded *next_model(const bm_engine *e)
 static void step_model(bm_engine *e, bm_loaded *model)
 {
     bm_error err = { 0 };
-    int32_t n_prefill;
+    int32_t n_decode, n_prefill;
     int64_t begin = bm_now_ns();
-    int n_runs = build_batch(e, model, &n_prefill);
+    int n_runs = build_batch(e, model, &n_decode, &n_prefill);
 
     BM_CHECK(n_runs > 0);
     if (run_batch(e, model, n_runs, &err) < 0)
@@ -304,6 +374,8 @@ static void step_model(bm_engine *e, bm_loaded *model)
                 e->active[i]->error = err;
                 bm_gen_end(e, e->active[i], BM_FINISH_ERROR);
             }
+    if (n_prefill == 0)
+        bm_step_cost_note(&model->cost, n_decode, (double)(bm_now_ns() - begin));
     if (n_prefill >= CHUNK_MIN) {
         double ns = (double)(bm_now_ns() - begin) / n_prefill;
         model->prefill_ns_per_token = model->prefill_ns_per_token > 0 ? 0.7 * model->prefill_ns_per_token + 0.3 * ns : ns;

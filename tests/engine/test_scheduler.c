@@ -123,6 +123,7 @@ static void random_schedule(uint64_t seed)
 
     rng_state = seed;
     bm_engine *e = fake_engine(1 + rnd(6), 32 + rnd(200), (uint64_t)(40 + rnd(60)) * 256);
+    e->guess = seed % 3 ? fake_guess : NULL;
     for (int i = 0; i < 2; i++)
         assert_int_equal(fake_attach(&models[i], e, &fakes[i], "fake", 1 + i, 640, &err), 0);
     memset(got, 0, sizeof got);
@@ -240,6 +241,7 @@ static void choices_share_the_prompt_and_draw_apart(void **state)
             assert_int_equal(fake_attach(&m, e, &f, "fake", groups, 1024, &err), 0);
             fill_prompt(prompt, n_prompt, n_prompt);
             bm_gen_request r = fake_request(m, prompt, n_prompt, 100);
+            r.no_speculation = true;                 /* steps are counted */
             r.sampling.temperature = 1;
             r.sampling.seed = 7;
             r.ignore_eos = true;
