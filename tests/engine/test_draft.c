@@ -18,18 +18,18 @@ static int32_t rnd(int32_t n)
 }
 
 static bm_arena arena;
-static int32_t all[ROOM];        /* the sequence under test */
+static int32_t sequence[ROOM];        /* the sequence under test */
 
 static void start(bm_draft *d, const int32_t *prompt, int32_t n)
 {
-    memcpy(all, prompt, (size_t)n * sizeof *all);
-    assert_true(bm_draft_init(d, &arena, all, n, ROOM));
+    memcpy(sequence, prompt, (size_t)n * sizeof *sequence);
+    assert_true(bm_draft_init(d, &arena, sequence, n, ROOM));
 }
 
 static void note(bm_draft *d, int32_t token)
 {
     if (d->n < ROOM)
-        all[d->n] = token;
+        sequence[d->n] = token;
     bm_draft_note(d);
 }
 
@@ -197,8 +197,8 @@ static void any_sequence_is_taken(void **state)
         state_of_rng = seed;
         int32_t n = 1 + rnd(64), room = rnd(300), kinds = 1 + rnd(seed % 2 ? 3 : 40);
         for (int32_t i = 0; i < n; i++)
-            all[i] = rnd(kinds);
-        assert_true(bm_draft_init(&d, &arena, all, n, n + room));
+            sequence[i] = rnd(kinds);
+        assert_true(bm_draft_init(&d, &arena, sequence, n, n + room));
         for (int32_t i = 0; i < room + 5; i++) {         /* five more than there is room for: left out */
             int k = guesses(&d, tokens);
             for (int j = 0; j < k; j++)

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include "baimo.h"
 #include "engine/backend.h"
+#include "engine/engine_internal.h"
 
 static char path[1024];
 static bm_engine *engine;
@@ -79,6 +80,7 @@ static bm_gen *start(const bm_gen_request *r)
 
 typedef struct reply { int32_t tokens[64]; float logprobs[64]; int n; char text[1024]; } reply;
 
+static int64_t drafts_accepted;
 static void finish(bm_gen *gen, reply *replies)
 {
     bm_event ev;
@@ -86,6 +88,7 @@ static void finish(bm_gen *gen, reply *replies)
     for (;; bm_gen_wait(gen))
         while (bm_gen_next(gen, &ev)) {
             if (ev.kind == BM_EVENT_END) {
+                drafts_accepted += bm_gen_get_usage(gen).draft_accepted;
                 bm_gen_close(gen);
                 return;
             }
@@ -128,6 +131,62 @@ static void batched_answers_equal_lone_ones_bit_for_bit(void **state)
     assert_memory_equal(lone, batched, sizeof lone);
     assert_true(lone[0][0].n > 0);
     assert_memory_not_equal(lone[1][0].tokens, lone[1][1].tokens, sizeof lone[1][0].tokens);
+}
+
+/* All that the drafter guesses is verified, whatever time says. */
+static int guess_always(const bm_seq *seq, int32_t *tokens, int k)
+{
+    float chance[BM_DRAFT_MAX];
+
+    return bm_draft_propose(&seq->draft, tokens, chance, k);
+}
+
+static void speculation_gives_the_same_bytes(void **state)
+{
+    static const char *const questions[] = {
+        "Repeat this text exactly: The quick brown fox jumps over the lazy dog. The lazy dog sleeps; the quick brown fox jumps again.",
+        "Write the word tick and the word tock in turn, many times.",
+        "Repeat this list, but write kilo for thousand: one thousand, two thousand, three thousand, four thousand, five thousand.",
+        "Why is the sky blue?" };
+    enum { QUESTIONS = sizeof questions / sizeof questions[0] };
+    static reply off[2], on[QUESTIONS * 3][2];
+    bm_gen *gens[QUESTIONS * 3];
+    bm_prompt prompts[QUESTIONS] = { 0 };
+
+    NEEDS_MODEL();
+    memset(on, 0, sizeof on);
+    for (int pass = 0; pass < 2; pass++) {           /* all at once with speculation, then one by one without */
+        engine->guess = guess_always;
+        for (int i = 0; i < QUESTIONS * 3; i++) {
+            if (pass == 0 && i % 3 == 0)
+                encode(questions[i / 3], &prompts[i / 3]);
+            bm_gen_request r = request_of(&prompts[i / 3], 60);
+            r.sampling.temperature = i % 3 == 0 ? 0 : 0.6f;
+            r.sampling.repetition_penalty = i % 3 == 2 ? 1.1f : 1;
+            r.sampling.seed = (uint64_t)i;
+            r.n_choices = 1 + i % 2;
+            r.no_speculation = pass == 1;
+            if (pass == 0) {
+                gens[i] = start(&r);
+                continue;
+            }
+            memset(off, 0, sizeof off);
+            finish(start(&r), off);
+            for (int c = 0; c < r.n_choices; c++) {
+                assert_int_equal(on[i][c].n, off[c].n);
+                assert_memory_equal(on[i][c].tokens, off[c].tokens, (size_t)off[c].n * sizeof off[c].tokens[0]);
+                assert_memory_equal(on[i][c].logprobs, off[c].logprobs, (size_t)off[c].n * sizeof off[c].logprobs[0]);
+                assert_string_equal(on[i][c].text, off[c].text);
+            }
+        }
+        for (int i = 0; pass == 0 && i < QUESTIONS * 3; i++) {
+            finish(gens[i], on[i]);
+        }
+        assert_true(drafts_accepted > 20);
+    }
+    engine->guess = NULL;
+    for (int i = 0; i < QUESTIONS; i++)
+        bm_prompt_done(&prompts[i]);
 }
 
 static void what_a_user_writes_stays_text(void **state)
@@ -292,6 +351,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batched_answers_equal_lone_ones_bit_for_bit),
+        cmocka_unit_test(speculation_gives_the_same_bytes),
         cmocka_unit_test(what_a_user_writes_stays_text),
         cmocka_unit_test(prompt_logprobs_equal_those_of_generation),
         cmocka_unit_test(memory_is_added_up_before_a_load),
