@@ -105,6 +105,8 @@ void bm_linear_part(const bm_walk *w, const bm_linear *l, const bm_site *x, int6
     int64_t n = (end < l->w.n_rows ? end : l->w.n_rows) - row;
 
     w->k->matmul(&l->w, tile_begin, tile_end, &x->acts, t_begin, t_end, rebase(out, t_begin * out_stride + row), out_stride);
+    for (int64_t t = 0; t < t_end - t_begin && l->scale; t++)
+        w->k->scale(out + t * out_stride, *l->scale, n);
     if (l->bias)
         for (int64_t t = 0; t < t_end - t_begin; t++)
             w->k->add(out + t * out_stride, l->bias + row, n);

@@ -117,7 +117,7 @@ static int bind_linear(binder *b, bm_linear *linear, int layer, const char *part
     char name[96];
 
     rc = bind_matrix(b, &linear->w, layer_name(name, layer, part, "weight"), n_rows, n_cols, head_rows);
-    if (rc < 0)
+    if (rc < 0 || (rc = bind_vector(b, &linear->scale, layer_name(name, layer, part, "scale"), 1, BM_OPTIONAL, 0)) < 0)
         return rc;
     return bind_vector(b, &linear->bias, layer_name(name, layer, part, "bias"), n_rows, bias, head_rows);
 }
@@ -172,7 +172,8 @@ static int bind_ffn(binder *b, bm_layer_weights *l, int i)
 /* A tensor that nothing reads means that the file holds a model other than the row describes. */
 static int check_all_used(binder *b)
 {
-    static const char *const derived[] = { "rope_freqs.weight", ".attn_rot_embd", "rotary_emb.inv_freq" };
+    /* input_scale says how to quantise activations to 4 bits; ours keep 8 and a scale per 32. */
+    static const char *const derived[] = { "rope_freqs.weight", ".attn_rot_embd", "rotary_emb.inv_freq", ".input_scale" };
 
     for (size_t i = 0; i < bm_gguf_n_tensors(b->gguf); i++) {
         const bm_gguf_tensor *t = bm_gguf_tensor_at(b->gguf, i);

@@ -8,8 +8,9 @@
 #include "compute/team.h"
 #include "model/arch.h"
 
-typedef struct bm_linear {       /* y = W x + bias */
+typedef struct bm_linear {       /* y = scale * (W x) + bias */
     bm_packed w;
+    const float *scale;          /* [1] or NULL: the whole tensor's scale, which comes with NVFP4 */
     const float *bias;           /* [N] or NULL */
 } bm_linear;
 

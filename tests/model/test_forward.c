@@ -4,7 +4,7 @@
 
 enum { N = 300, V = 320 };
 
-static const char *const models[] = { "llama", "llama-yarn", "mistral", "mistral3", "qwen2", "qwen3", "gemma2", "gemma3" };
+static const char *const models[] = { "llama", "llama-yarn", "mistral", "mistral3", "qwen2", "qwen3", "qwen3-nvfp4", "gemma2", "gemma3" };
 enum { N_MODELS = sizeof models / sizeof *models };
 
 static void make_ids(int32_t *ids, int n, uint32_t seed)

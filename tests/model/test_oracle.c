@@ -115,6 +115,7 @@ static void llama_with_llama3_scaling_equals_transformers(void **state) { (void)
 static void mistral_with_a_sliding_window_equals_transformers(void **state) { (void)state; check("mistral"); }
 static void mistral3_with_attention_temperature_equals_transformers(void **state) { (void)state; check("mistral3"); }
 static void qwen2_with_biases_equals_transformers(void **state) { (void)state; check("qwen2"); }
+static void nvfp4_with_scales_of_whole_tensors_equals_transformers(void **state) { (void)state; check("qwen3-nvfp4"); }
 static void qwen3_with_wide_heads_and_head_norms_equals_transformers(void **state) { (void)state; check("qwen3"); }
 static void gemma2_with_soft_caps_equals_transformers(void **state) { (void)state; check("gemma2"); }
 static void gemma3_with_local_and_global_rope_equals_transformers(void **state) { (void)state; check("gemma3"); }
@@ -129,6 +130,7 @@ int main(void)
         cmocka_unit_test(mistral_with_a_sliding_window_equals_transformers),
         cmocka_unit_test(mistral3_with_attention_temperature_equals_transformers),
         cmocka_unit_test(qwen2_with_biases_equals_transformers),
+        cmocka_unit_test(nvfp4_with_scales_of_whole_tensors_equals_transformers),
         cmocka_unit_test(qwen3_with_wide_heads_and_head_norms_equals_transformers),
         cmocka_unit_test(gemma2_with_soft_caps_equals_transformers),
         cmocka_unit_test(gemma3_with_local_and_global_rope_equals_transformers),

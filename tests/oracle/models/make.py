@@ -59,6 +59,8 @@ CASES = {
         mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.1)), Ministral3ForCausalLM, "q8_0", 512),
     "qwen2": (config(Qwen2Config, rope_parameters=rope(1e6), tie_word_embeddings=True), Qwen2ForCausalLM, "q8_0", 256),
     "qwen3": (config(Qwen3Config, head_dim=32, num_key_value_heads=1, rope_parameters=rope(1e6)), Qwen3ForCausalLM, "f16", 256),
+    "qwen3-nvfp4": (config(Qwen3Config, head_dim=32, intermediate_size=128, rope_parameters=rope(1e6), tie_word_embeddings=True),
+                    Qwen3ForCausalLM, "nvfp4", 256),
     "gemma2": (config(Gemma2Config, head_dim=32, query_pre_attn_scalar=32, sliding_window=32, attn_logit_softcapping=5.0,
                       final_logit_softcapping=8.0, num_hidden_layers=3), Gemma2ForCausalLM, "q8_0", 256),
     "gemma3": (config(Gemma3TextConfig, head_dim=32, query_pre_attn_scalar=32, sliding_window=32, num_hidden_layers=7,
@@ -68,11 +70,45 @@ CASES = {
 }
 
 
+E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def quantize_nvfp4(w):
+    """As ModelOpt stores it: two e2m1 codes a byte, an e4m3 scale for each 16 values, and one f32 scale of all."""
+    blocks = w.reshape(w.shape[0], -1, 16)
+    scale2 = blocks.abs().max() / (6 * 448)
+    scale = (blocks.abs().amax(-1) / 6 / scale2).to(torch.float8_e4m3fn)
+    step = scale.float()[..., None] * scale2
+    code = (blocks / step).nan_to_num()[..., None].sub(E2M1).abs().argmin(-1)
+    packed = (code[..., 0::2] | code[..., 1::2] << 4).to(torch.uint8).reshape(w.shape[0], -1)
+    return (E2M1[code] * step).reshape(w.shape), packed, scale, scale2
+
+
+def save_nvfp4(model, out):
+    """Replace the matrices of the layers in a saved model by what quantize_nvfp4 makes of them (again: they are its results)."""
+    from safetensors.torch import load_file, save_file
+    path, tensors = pathlib.Path(out) / "model.safetensors", {}
+    for name, w in load_file(path).items():
+        if w.ndim == 2 and ".layers." in name:
+            rounded, tensors[name], tensors[name + "_scale"], tensors[name + "_scale_2"] = quantize_nvfp4(w)
+            assert torch.allclose(rounded, w, rtol=1e-6, atol=0), name
+            tensors[name.replace(".weight", ".input_scale")] = torch.tensor(0.02)
+        else:
+            tensors[name] = w
+    save_file(tensors, path)
+    config_path = pathlib.Path(out) / "config.json"
+    config = json.loads(config_path.read_text())
+    config["quantization_config"] = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
+    config_path.write_text(json.dumps(config))
+
+
 def round_weight(name, w, outtype):
     """The nearest values that the GGUF type holds, so that conversion changes nothing."""
     if w.ndim < 2:
         return w
-    if outtype == "f16":
+    if outtype == "nvfp4" and ".layers." in name:
+        return quantize_nvfp4(w)[0]
+    if outtype in ("f16", "nvfp4"):
         return w.half().float()
     import gguf
     t = gguf.GGMLQuantizationType.Q8_0
@@ -168,9 +204,11 @@ def make(name, converter):
     window = getattr(cfg, "sliding_window", None)
     with tempfile.TemporaryDirectory() as tmp:
         model.save_pretrained(tmp)
+        if outtype == "nvfp4":
+            save_nvfp4(model, tmp)
         make_tokenizer(tmp)
         write_vectors(model, HERE / f"{name}.vec", n_tokens, seed, window)
-        convert(converter, pathlib.Path(tmp), HERE / f"{name}.gguf", outtype)
+        convert(converter, pathlib.Path(tmp), HERE / f"{name}.gguf", "f16" if outtype == "nvfp4" else outtype)
 
 
 def main():
