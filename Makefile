@@ -128,10 +128,9 @@ fuzz:
 	    (cd build/fuzz && ./$$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=4096 -print_final_stats=0 \
 	        corpus/$$f ../../tests/fuzz/corpus/$$f) || exit 1; done
 
-# Speed against the peers in one run; see docs/SPEED.md.
+# Speed against the peers in one run, resumable; bench/run.py --help, docs/SPEED.md. ARGS="--only inference --rounds 3"
 bench: $(BUILD)/$(PROGRAM)
-	@$(BUILD)/$(PROGRAM) bench --machine
-	@python3 bench/compare.py
+	@python3 bench/run.py --program $(BUILD)/$(PROGRAM) $(ARGS)
 
 EXAMPLE_SRC := $(wildcard examples/*.c)
 EXAMPLES    := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/examples/%)

@@ -4,6 +4,7 @@
  * text or not. With --depth the KV already holds N tokens before anything is timed. No cache, no speculation. */
 #include "cli/cli.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "compute/machine.h"
 #include "engine/sampler.h"
@@ -27,6 +28,7 @@ typedef struct lane {            /* one sequence */
     bm_seq_kv kv;
     int32_t *tokens;             /* [depth + prompt + 1] */
     int32_t pos, next;
+    uint64_t hash;               /* of the tokens that it was given or made, from the end of the prompt on */
 } lane;
 
 typedef struct bench {
@@ -45,6 +47,9 @@ typedef struct bench {
     int32_t rows[BM_LOGIT_ROWS];
     lane *row_lanes[BM_LOGIT_ROWS];
     int n_rows;
+    uint64_t hash;               /* of all lanes and repeats: equal exactly when all tokens are */
+    uint64_t step_bytes;         /* weights that a step reads at least once */
+    double token_ops, head_ops;  /* multiplications and additions of one token's matrices, and of its logits */
     double prefill[MAX_REPEAT], decode[MAX_REPEAT];
 } bench;
 
@@ -118,8 +123,11 @@ static int decode(bench *b, int64_t n_steps, bm_error *err)
     int rc = 0;
 
     for (int64_t s = 0; s < n_steps && rc == 0; s++) {
-        for (int i = 0; i < b->o->parallel; i++)
-            runs[i] = (bm_run){ &b->lanes[i].next, 1, b->lanes[i].pos++, &b->lanes[i].kv };
+        for (int i = 0; i < b->o->parallel; i++) {
+            lane *l = &b->lanes[i];
+            l->hash = bm_hash64(&l->next, sizeof l->next, l->hash);
+            runs[i] = (bm_run){ &l->next, 1, l->pos++, &l->kv };
+        }
         rc = bm_model_forward(b->model, b->step, b->team, runs, (int)b->o->parallel, err);
         for (int i = 0; i < b->o->parallel && rc == 0; i++)
             rc = want_row(b, i, &b->lanes[i], err);
@@ -138,6 +146,7 @@ static void reset(bench *b, uint64_t repeat)
         for (int64_t t = 0; t <= b->o->depth + b->o->prompt; t++)
             l->tokens[t] = (int32_t)(random_bits(&state) % (uint64_t)b->info->n_vocab);
         l->pos = 0;
+        l->hash = 0;
         l->next = l->tokens[b->o->depth + b->o->prompt];
         for (int g = 0; g < b->info->n_groups; g++)
             for (int p = 0; p < b->n_pages; p++)
@@ -159,6 +168,8 @@ static int run_once(bench *b, int repeat, bm_error *err)
     int64_t middle = bm_now_ns();
     if ((rc = decode(b, o->gen, err)) < 0)
         return rc;
+    for (int i = 0; i < o->parallel; i++)
+        b->hash = bm_hash64(&b->lanes[i].next, sizeof b->lanes[i].next, b->hash ^ b->lanes[i].hash);
     b->prefill[repeat] = (double)(o->prompt * o->parallel) * 1e9 / (double)(middle - begin);
     b->decode[repeat] = (double)(o->gen * o->parallel) * 1e9 / (double)(bm_now_ns() - middle);
     return 0;
@@ -231,11 +242,32 @@ static int check_fit(const bench *b, const bm_model_info *info, bm_error *err)
     return bm_fail(err, BM_NOMEM, "%s needs %s of weights + %s of KV; %s are available", b->name, weights, text, available);
 }
 
+/* What bounds it from below: bytes for decoding, operations for prefill. Of an embedding that is no head a row is read. */
+static void note_limits(bench *b, const bm_gguf *gguf, const bm_model_info *plan)
+{
+    const bm_gguf_tensor *embd = bm_gguf_find_tensor(gguf, "token_embd.weight");
+    bool tied = bm_gguf_find_tensor(gguf, "output.weight") == NULL;
+    uint64_t n = (uint64_t)plan->n_vocab * (uint64_t)plan->d_model * (tied ? 1 : 2);
+
+    b->step_bytes = plan->packed_bytes - (tied || embd == NULL || embd->len_bytes > plan->packed_bytes ? 0 : embd->len_bytes);
+    b->head_ops = 2 * (double)plan->n_vocab * plan->d_model;
+    b->token_ops = 2 * (double)(plan->n_params > n ? plan->n_params - n : 0);
+}
+
+static uint64_t kv_token_bytes(const bm_model_info *info)
+{
+    uint64_t bytes = 0;
+
+    for (int g = 0; g < info->n_groups; g++)
+        bytes += info->groups[g].page_bytes / BM_PAGE_TOKENS;
+    return bytes;
+}
+
 static int open_model(bench *b, const char *path, bm_error *err)
 {
     bm_model_options options = { .kv_type = BM_KV_F16, .isa = b->isa };
     int n_threads = b->o->threads > 0 ? (int)b->o->threads : b->cpu.n_threads_default;
-    bm_model_info plan;
+    bm_model_info plan = { 0 };
     bm_gguf *gguf;
     int rc;
 
@@ -244,6 +276,7 @@ static int open_model(bench *b, const char *path, bm_error *err)
     if ((rc = bm_model_plan(&plan, gguf, &options, err)) == 0 && (rc = check_fit(b, &plan, err)) == 0 &&
         (rc = bm_team_new(&b->team, n_threads, err)) == 0)
         rc = bm_model_open(&b->model, gguf, &options, b->team, err);
+    note_limits(b, gguf, &plan);
     bm_gguf_close(gguf);
     if (rc < 0 || (rc = bm_step_new(&b->step, b->model, STEP_TOKENS, n_threads, err)) < 0)
         return rc;
@@ -304,6 +337,13 @@ static json_t *result_json(bench *b, spread pre, spread dec)
                              (json_int_t)o->gen, "depth", (json_int_t)o->depth, "parallel", (json_int_t)o->parallel, "repeat",
                              (json_int_t)o->repeat);
 
+    char hash[17];
+    snprintf(hash, sizeof hash, "%016" PRIx64, b->hash);
+    json_object_set_new(json, "tokens_hash", json_string(hash));
+    json_object_set_new(json, "step_bytes", json_integer((json_int_t)b->step_bytes));
+    json_object_set_new(json, "kv_token_bytes", json_integer((json_int_t)kv_token_bytes(b->info)));
+    json_object_set_new(json, "token_ops", json_real(b->token_ops));
+    json_object_set_new(json, "head_ops", json_real(b->head_ops));
     if (o->prompt > 0)
         add_spread(json, "prefill", pre);
     if (o->gen > 0)
