@@ -60,6 +60,7 @@ typedef struct baimo_options {
     int context;                 /* tokens of prompt and answer together; 0: the largest that fits into memory, at most the model's own */
     int parallel;                /* requests that shall fit with full context; 0: 1 */
     int exact;                   /* non-zero: everything in 32-bit floats (slow; for comparisons) */
+    int no_speculation;          /* non-zero: compute one token at a time; answers are the same bytes either way */
     const char *name;            /* for messages; NULL: the file's name */
     /* Called while the weights are read, with bytes done and in all; non-zero stops with BAIMO_CANCELED. */
     int (*progress)(void *arg, uint64_t done, uint64_t total);
@@ -120,6 +121,7 @@ typedef struct baimo_result {
     int64_t prompt_tokens, completion_tokens;
     double first_token_s;        /* from the call to the first token */
     double prefill_s, decode_s;  /* time in the prompt; time after the first token */
+    int64_t draft_tokens, draft_accepted;        /* tokens guessed ahead from prompt and answer; of these, right */
 } baimo_result;
 
 /* Answer a conversation. The messages are put together by the model's own template; what stands in them is always text, never

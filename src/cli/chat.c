@@ -26,7 +26,7 @@ typedef struct chat {
     const char *system;
     double temperature, top_p, min_p, repetition_penalty;
     int64_t top_k, max_tokens, seed, n_ctx, n_threads;
-    bool stats, raw, no_think, json, exact;
+    bool stats, raw, no_think, json, exact, no_speculation;
     cli_list stop;
     /* running */
     baimo *model;
@@ -104,6 +104,8 @@ static double rate(int64_t n, double seconds) { return seconds > 0 ? (double)n /
 
 static void print_stats(const baimo_result *r)
 {
+    if (r->draft_tokens > 0)
+        fprintf(stderr, "guessed ahead %" PRId64 " tokens, %" PRId64 " right\n", r->draft_tokens, r->draft_accepted);
     fprintf(stderr, "prompt %" PRId64 " tokens, %.1f tok/s; answer %" PRId64 " tokens, %.1f tok/s; first token after %.3f s%s\n",
             r->prompt_tokens, rate(r->prompt_tokens, r->prefill_s), r->completion_tokens,
             rate(r->completion_tokens > 0 ? r->completion_tokens - 1 : 0, r->decode_s), r->first_token_s,
@@ -114,10 +116,11 @@ static int print_json(const chat *c, const baimo_result *r)
 {
     static const char *const finish[] = { "stop", "length", "canceled" };
 
-    return cli_print_json(json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:f, s:f, s:f, s:I}", "model", c->name, "content",
+    return cli_print_json(json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I}", "model", c->name, "content",
                                     c->content.len > 0 ? c->content.data : "", "reasoning",
                                     c->reasoning.len > 0 ? c->reasoning.data : "", "finish", finish[r->finish], "prompt_tokens",
                                     (json_int_t)r->prompt_tokens, "completion_tokens", (json_int_t)r->completion_tokens,
+                                    "draft_tokens", (json_int_t)r->draft_tokens, "draft_accepted", (json_int_t)r->draft_accepted,
                                     "prefill_s", r->prefill_s, "decode_s", r->decode_s, "first_token_s", r->first_token_s, "seed",
                                     (json_int_t)c->seed));
 }
@@ -352,6 +355,7 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
 static int open_model(chat *c, const bm_shelf_model *row)
 {
     baimo_options options = { .threads = (int)c->n_threads, .context = (int)c->n_ctx, .exact = c->exact, .name = row->name,
+                              .no_speculation = c->no_speculation,
                               .progress = on_progress, .progress_arg = c };
     baimo_error err;
     baimo_info info;
@@ -479,6 +483,8 @@ int cmd_chat(int argc, char **argv)
         { "no-think", NULL, CLI_FLAG, &c.no_think, 0, 0, NULL, "no reasoning before the answer, where the model has a switch" },
         { "raw", NULL, CLI_FLAG, &c.raw, 0, 0, NULL, "continue PROMPT as plain text, without the chat template" },
         { "f32", NULL, CLI_FLAG, &c.exact, 0, 0, NULL, "everything in 32-bit floats (slow; for comparisons)" },
+        { "no-speculation", NULL, CLI_FLAG, &c.no_speculation, 0, 0, NULL,
+          "one token at a time; without, repetitions are guessed\nahead (the answer is the same)" },
         { "json", NULL, CLI_FLAG, &c.json, 0, 0, NULL, "the answer and its figures as one JSON object" },
         { 0 },
     };

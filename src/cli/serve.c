@@ -24,6 +24,7 @@ typedef struct serve {
     cli_list models, allow_hosts;
     const char *host;
     int64_t port, ctx, parallel, threads, max_queue, drain_seconds;
+    bool no_speculation;
     /* owned */
     char *home;
     char socket_path[108];
@@ -66,7 +67,7 @@ static bool measure(bm_backend *backend, speed *out)
         prompt[i] = (int32_t)(x % (uint32_t)n_vocab);
     }
     bm_gen_request request = { .prompt = prompt, .n_prompt = n, .max_tokens = 16, .n_choices = 1,
-                               .sampling = bm_sampling_default(), .ignore_eos = true, .top_logprobs = -1,
+                               .sampling = bm_sampling_default(), .ignore_eos = true, .no_speculation = true, .top_logprobs = -1,
                                .deadline_ns = bm_now_ns() + 2000000000 };
     if (backend->generate(backend, &gen, &request, NULL) < 0)
         return false;
@@ -247,7 +248,8 @@ static int open_server(serve *s, bm_error *err)
 
 static int start(serve *s, bm_error *err)
 {
-    bm_engine_options engine = { .n_threads = (int)s->threads, .max_queued = (int)s->max_queue };
+    bm_engine_options engine = { .n_threads = (int)s->threads, .max_queued = (int)s->max_queue,
+                                 .no_speculation = s->no_speculation };
     bm_pool_options pool = { .n_ctx = (int32_t)s->ctx, .n_parallel = (int)s->parallel, .log = log_line };
     sigset_t all, old;
     int rc;
@@ -312,6 +314,8 @@ int cmd_serve(int argc, char **argv)
         { "threads", "-t", CLI_INT, &s.threads, 0, 1024, "N", "threads (default: the cores this process may use)" },
         { "max-queue", NULL, CLI_INT, &s.max_queue, 0, 65536, "N", "requests that may wait per model (default 64); more get\n"
           "429" },
+        { "no-speculation", NULL, CLI_FLAG, &s.no_speculation, 0, 0, NULL,
+          "one token at a time; without, repetitions are guessed\nahead (answers are the same)" },
         { "drain-seconds", NULL, CLI_INT, &s.drain_seconds, 1, 86400, "N",
           "how long a stop waits for running requests (default 30)" },
         { "allow-host", NULL, CLI_LIST, &s.allow_hosts, 0, 0, "NAME",

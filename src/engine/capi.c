@@ -44,7 +44,7 @@ static bool on_progress(void *arg, uint64_t done, uint64_t total)
 
 static int open_model(baimo *m, const char *path, const baimo_options *o, bm_error *err)
 {
-    bm_engine_options engine = { .n_threads = o->threads };
+    bm_engine_options engine = { .n_threads = o->threads, .no_speculation = o->no_speculation != 0 };
     bm_load_options load = { .name = o->name, .n_ctx = o->context, .n_parallel = o->parallel, .f32 = o->exact != 0 };
     int rc;
 
@@ -188,6 +188,7 @@ static void fill_result(baimo_result *out, const bm_gen *gen, bm_finish finish)
     bm_gen_usage u = bm_gen_get_usage(gen);
 
     *out = (baimo_result){ .prompt_tokens = u.prompt_tokens, .completion_tokens = u.completion_tokens,
+                           .draft_tokens = u.draft_tokens, .draft_accepted = u.draft_accepted,
                            .first_token_s = (double)u.first_token_ns / 1e9, .prefill_s = (double)u.prefill_ns / 1e9,
                            .decode_s = (double)u.decode_ns / 1e9 };
     out->finish = finish == BM_FINISH_STOP ? BAIMO_FINISH_STOP : finish == BM_FINISH_LENGTH ? BAIMO_FINISH_LENGTH

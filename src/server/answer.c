@@ -13,6 +13,8 @@ bm_gen_usage bm_answer_totals(const bm_call *c)
         sum.prompt_tokens += u->prompt_tokens;
         sum.cached_tokens += u->cached_tokens;
         sum.completion_tokens += u->completion_tokens;
+        sum.draft_tokens += u->draft_tokens;
+        sum.draft_accepted += u->draft_accepted;
         sum.queue_ns = u->queue_ns > sum.queue_ns ? u->queue_ns : sum.queue_ns;
         sum.prefill_ns = u->prefill_ns > sum.prefill_ns ? u->prefill_ns : sum.prefill_ns;
         sum.decode_ns = u->decode_ns > sum.decode_ns ? u->decode_ns : sum.decode_ns;
@@ -54,6 +56,10 @@ void bm_answer_timings(bm_json *j, const bm_call *c)
     bm_json_kdouble(j, "predicted_ms", rounded((double)u.decode_ns / 1e6));
     bm_json_kdouble(j, "predicted_per_second", per_second(u.completion_tokens, u.decode_ns));
     bm_json_kint(j, "cached_n", u.cached_tokens);
+    if (u.draft_tokens > 0) {
+        bm_json_kint(j, "draft_n", u.draft_tokens);
+        bm_json_kint(j, "draft_n_accepted", u.draft_accepted);
+    }
     bm_json_kdouble(j, "queue_ms", rounded((double)u.queue_ns / 1e6));
     bm_json_close(j, '}');
 }
