@@ -65,6 +65,9 @@ typedef struct baimo_options {
     /* Called while the weights are read, with bytes done and in all; non-zero stops with BAIMO_CANCELED. */
     int (*progress)(void *arg, uint64_t done, uint64_t total);
     void *progress_arg;
+    /* A directory in which the weights are kept as they are used, made when missing: the next opening maps them from there and is
+     * immediate, and all processes share one copy. Written after opening, in the background; baimo_close waits for it. NULL: no. */
+    const char *packs;
 } baimo_options;
 
 /* Load the GGUF file at path. Memory is added up first: when it does not fit, BAIMO_NOMEM and the arithmetic in the message,

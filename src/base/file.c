@@ -12,6 +12,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+bm_file_id bm_file_id_of(const struct stat *st)
+{
+    return (bm_file_id){ .device = (uint64_t)st->st_dev, .inode = (uint64_t)st->st_ino, .size_bytes = (uint64_t)st->st_size,
+                         .mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec };
+}
+
+bool bm_file_id_equal(const bm_file_id *a, const bm_file_id *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size_bytes == b->size_bytes && a->mtime_ns == b->mtime_ns;
+}
+
 int bm_map_file(bm_map *map, const char *path, bm_error *err)
 {
     struct stat st;
@@ -113,8 +124,7 @@ static int write_all(int fd, const void *bytes, size_t len_bytes)
     return fsync(fd);
 }
 
-/* A new file beside path, under a name that no other thread or process has: the caller's to rename or unlink. */
-static int create_beside(bm_buf *name, const char *path, unsigned mode, bm_error *err)
+int bm_create_beside(bm_buf *name, const char *path, unsigned mode, bm_error *err)
 {
     static atomic_uint n_made;
     int fd;
@@ -131,8 +141,7 @@ static int create_beside(bm_buf *name, const char *path, unsigned mode, bm_error
     }
 }
 
-/* Make a rename last through a power cut. Not all file systems can, and the file is whole either way: no error. */
-static void sync_directory_of(const char *path)
+void bm_sync_directory_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
     char *dir = slash == NULL ? bm_strdup(".") : bm_strndup(path, slash == path ? 1 : (size_t)(slash - path));
@@ -150,7 +159,7 @@ int bm_write_file(const char *path, const void *bytes, size_t len_bytes, unsigne
     bm_buf tmp = { 0 };
     int rc = 0, fd;
 
-    if ((fd = create_beside(&tmp, path, mode, err)) < 0) {
+    if ((fd = bm_create_beside(&tmp, path, mode, err)) < 0) {
         rc = fd;
         goto out;
     }
@@ -160,7 +169,7 @@ int bm_write_file(const char *path, const void *bytes, size_t len_bytes, unsigne
     }
     close(fd);
     if (rc == 0)
-        sync_directory_of(path);
+        bm_sync_directory_of(path);
 out:
     bm_buf_done(&tmp);
     return rc;

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static atomic_long n_allocs;
 static atomic_long fail_at;      /* absolute number of the allocation that fails; 0: none */
@@ -44,6 +45,34 @@ void *bm_alloc_aligned(size_t len_bytes, size_t align)
     if (align < sizeof(void *))
         align = sizeof(void *);
     return posix_memalign(&p, align, len_bytes ? len_bytes : 1) == 0 ? p : NULL;
+}
+
+enum { HUGE_PAGE = 2 << 20 };
+
+void *bm_pages_alloc(size_t len_bytes)
+{
+    size_t room, head;
+    unsigned char *all, *at;
+
+    if (must_fail() || !bm_add_size(len_bytes ? len_bytes : 1, 4095, &room) || !bm_add_size(room &= ~(size_t)4095, HUGE_PAGE, &room))
+        return NULL;
+    if ((all = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) == MAP_FAILED)
+        return NULL;
+    at = (unsigned char *)(((uintptr_t)all + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
+    head = (size_t)(at - all);
+    room -= HUGE_PAGE;
+    if (head > 0)
+        munmap(all, head);
+    if (head < HUGE_PAGE)
+        munmap(at + room, HUGE_PAGE - head);
+    madvise(at, room, MADV_HUGEPAGE);       /* fewer TLB misses while streaming; no matter if refused */
+    return at;
+}
+
+void bm_pages_free(void *p, size_t len_bytes)
+{
+    if (p != NULL)
+        munmap(p, ((len_bytes ? len_bytes : 1) + 4095) & ~(size_t)4095);
 }
 
 char *bm_strndup(const char *s, size_t len_bytes)

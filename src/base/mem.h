@@ -11,6 +11,10 @@ void *bm_realloc(void *p, size_t len_bytes);           /* p stays valid on failu
 void *bm_alloc_aligned(size_t len_bytes, size_t align);/* align a power of two; free with bm_free */
 char *bm_strdup(const char *s);
 char *bm_strndup(const char *s, size_t len_bytes);     /* copies len bytes and adds a NUL */
+/* Zeroed memory in whole pages of the system, at a multiple of 2 MiB, with huge pages asked for: for what is large and long
+ * lived. A mapping of its own, so that a file may take its place. */
+void *bm_pages_alloc(size_t len_bytes);
+void  bm_pages_free(void *p, size_t len_bytes);        /* NULL is fine */
 void  bm_free(void *p);                                /* NULL is fine */
 
 /* Test hook: allocation number n from now (1 = the next) fails once, in any thread; 0 turns it off. */

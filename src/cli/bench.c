@@ -3,6 +3,7 @@
  * token. Prompts are random tokens, other ones for each sequence and repeat; decoding goes on with what the model says, end of
  * text or not. With --depth the KV already holds N tokens before anything is timed. No cache, no speculation. */
 #include "cli/cli.h"
+#include "cli/packs.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -20,7 +21,7 @@ enum { STEP_TOKENS = 512, MAX_REPEAT = 1000, MAX_PARALLEL = 256 };
 
 typedef struct settings {
     int64_t prompt, gen, depth, parallel, threads, repeat;
-    bool json, machine;
+    bool json, machine, no_pack;
 } settings;
 
 typedef struct lane {            /* one sequence */
@@ -34,6 +35,8 @@ typedef struct lane {            /* one sequence */
 typedef struct bench {
     const settings *o;
     char name[128], sha256[65];
+    bool is_known;
+    bm_known_file known;
     bm_team *team;
     bm_model *model;
     bm_step *step;
@@ -275,7 +278,7 @@ static int open_model(bench *b, const char *path, bm_error *err)
         return rc;
     if ((rc = bm_model_plan(&plan, gguf, &options, err)) == 0 && (rc = check_fit(b, &plan, err)) == 0 &&
         (rc = bm_team_new(&b->team, n_threads, err)) == 0)
-        rc = bm_model_open(&b->model, gguf, &options, b->team, err);
+        rc = cli_model_open(&b->model, gguf, &options, b->is_known ? &b->known : NULL, b->o->no_pack, b->team, err);
     note_limits(b, gguf, &plan);
     bm_gguf_close(gguf);
     if (rc < 0 || (rc = bm_step_new(&b->step, b->model, STEP_TOKENS, n_threads, err)) < 0)
@@ -385,6 +388,7 @@ static int resolve(bench *b, const char *model, char path[4096], bm_error *err)
         snprintf(path, 4096, "%s", row->path);
         snprintf(b->name, sizeof b->name, "%s", row->name);
         snprintf(b->sha256, sizeof b->sha256, "%s", row->sha256);
+        b->is_known = bm_shelf_known(row, &b->known);
     }
     bm_store_close(store);
     bm_free(row);
@@ -455,6 +459,7 @@ int cmd_bench(int argc, char **argv)
         { "threads", "-t", CLI_INT, &o.threads, 0, 1024, "N", "threads (default 0: what the machine allows)" },
         { "repeat", "-r", CLI_INT, &o.repeat, 1, MAX_REPEAT, "R", "runs; the median and the spread are given (default 5)" },
         { "machine", NULL, CLI_FLAG, &o.machine, 0, 0, NULL, "the machine instead of a model: bandwidth, int8, bf16 and fp32 peaks" },
+        { "no-pack", NULL, CLI_FLAG, &o.no_pack, 0, 0, NULL, CLI_NO_PACK_HELP },
         { "json", NULL, CLI_FLAG, &o.json, 0, 0, NULL, "one JSON object a line" },
         { 0 },
     };

@@ -2,6 +2,7 @@
  * The answer goes to stdout as it comes, everything else to stderr. What a model writes cannot drive the terminal: control
  * characters are dropped there. Ctrl-C stops the answer, not the conversation. */
 #include "cli/cli.h"
+#include "cli/packs.h"
 #include "baimo.h"
 #include "base/buf.h"
 #include "base/file.h"
@@ -26,7 +27,7 @@ typedef struct chat {
     const char *system;
     double temperature, top_p, min_p, repetition_penalty;
     int64_t top_k, max_tokens, seed, n_ctx, n_threads;
-    bool stats, raw, no_think, json, exact, no_speculation;
+    bool stats, raw, no_think, json, exact, no_speculation, no_pack;
     cli_list stop;
     /* running */
     baimo *model;
@@ -354,14 +355,16 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
 
 static int open_model(chat *c, const bm_shelf_model *row)
 {
-    baimo_options options = { .threads = (int)c->n_threads, .context = (int)c->n_ctx, .exact = c->exact, .name = row->name,
-                              .no_speculation = c->no_speculation,
+    char *packs = cli_pack_dir(c->no_pack);
+    baimo_options options = { .packs = packs, .threads = (int)c->n_threads, .context = (int)c->n_ctx, .exact = c->exact,
+                              .name = row->name, .no_speculation = c->no_speculation,
                               .progress = on_progress, .progress_arg = c };
     baimo_error err;
     baimo_info info;
 
     snprintf(c->name, sizeof c->name, "%s", row->name);
     int rc = baimo_open(&c->model, row->path, &options, &err);
+    bm_free(packs);
     if (isatty(STDERR_FILENO))
         fputs("\r\033[K", stderr);
     if (rc < 0)
@@ -482,6 +485,7 @@ int cmd_chat(int argc, char **argv)
         { "stats", NULL, CLI_FLAG, &c.stats, 0, 0, NULL, "timings on stderr" },
         { "no-think", NULL, CLI_FLAG, &c.no_think, 0, 0, NULL, "no reasoning before the answer, where the model has a switch" },
         { "raw", NULL, CLI_FLAG, &c.raw, 0, 0, NULL, "continue PROMPT as plain text, without the chat template" },
+        { "no-pack", NULL, CLI_FLAG, &c.no_pack, 0, 0, NULL, CLI_NO_PACK_HELP },
         { "f32", NULL, CLI_FLAG, &c.exact, 0, 0, NULL, "everything in 32-bit floats (slow; for comparisons)" },
         { "no-speculation", NULL, CLI_FLAG, &c.no_speculation, 0, 0, NULL,
           "one token at a time; without, repetitions are guessed\nahead (the answer is the same)" },

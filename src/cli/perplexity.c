@@ -3,6 +3,7 @@
  * the vocabulary adds one; the second half of each window is scored. --kl runs the same windows through --precision f32 as
  * well and gives the mean Kullback-Leibler divergence from it and how often both think the same token most likely. */
 #include "cli/cli.h"
+#include "cli/packs.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/number.h"
@@ -16,6 +17,14 @@
 #include <string.h>
 
 enum { MAX_TEXT_BYTES = 1 << 30 };
+
+typedef struct options {
+    int64_t n_ctx, n_chunks, n_threads;
+    const char *precision;
+    bool json, kl;
+    bool no_pack, is_known;
+    bm_known_file known;         /* what the shelf says of the file */
+} options;
 
 /* A model with the KV of one sequence and the work memory of one step. */
 typedef struct lane {
@@ -54,11 +63,11 @@ static void lane_close(lane *l)
     *l = (lane){ 0 };
 }
 
-static int lane_open(lane *l, const bm_gguf *gguf, const bm_model_options *options, int n_ctx, bm_team *team, bm_error *err)
+static int lane_open(lane *l, const bm_gguf *gguf, const bm_model_options *mo, const options *o, bm_team *team, bm_error *err)
 {
-    int rc;
+    int rc, n_ctx = (int)o->n_ctx;
 
-    if ((rc = bm_model_open(&l->model, gguf, options, team, err)) < 0 ||
+    if ((rc = cli_model_open(&l->model, gguf, mo, o->is_known ? &o->known : NULL, o->no_pack, team, err)) < 0 ||
         (rc = bm_step_new(&l->step, l->model, n_ctx, bm_team_size(team), err)) < 0)
         return rc;
     const bm_model_info *info = bm_model_get_info(l->model);
@@ -179,11 +188,6 @@ static double perplexity_error(const score *s)
     return var > 0 && s->n > 1 ? sqrt(var / (double)(s->n - 1)) * exp(mean) : 0;
 }
 
-typedef struct options {
-    int64_t n_ctx, n_chunks, n_threads;
-    const char *precision;
-    bool json, kl;
-} options;
 
 static int report(const options *o, const score *s, const score *s_exact, int64_t n_chunks)
 {
@@ -217,10 +221,10 @@ static int score_text(const options *o, bm_gguf *gguf, bm_tokenizer *tok, bm_tok
 
     if (o->n_chunks > 0 && o->n_chunks < n)
         n = o->n_chunks;
-    if ((rc = lane_open(&fast, gguf, &mo, n_ctx, team, err)) < 0)
+    if ((rc = lane_open(&fast, gguf, &mo, o, team, err)) < 0)
         goto out;
     mo.f32 = true, mo.kv_type = BM_KV_F32;
-    if (o->kl && (rc = lane_open(&exact, gguf, &mo, n_ctx, team, err)) < 0)
+    if (o->kl && (rc = lane_open(&exact, gguf, &mo, o, team, err)) < 0)
         goto out;
     for (int64_t c = 0; c < n; c++) {
         int32_t *window = tokens->ids + c * n_ctx;
@@ -255,7 +259,7 @@ static int check_length(const bm_gguf *gguf, const bm_tokens *tokens, const opti
     return 0;
 }
 
-static int run(const char *model, const char *path, const options *o, bm_error *err)
+static int run(const char *model, const char *path, options *o, bm_error *err)
 {
     bm_store *store = NULL;
     bm_shelf_model *row = bm_zalloc(sizeof *row);
@@ -279,6 +283,7 @@ static int run(const char *model, const char *path, const options *o, bm_error *
         (rc = check_length(gguf, &tokens, o, path, err)) < 0 ||
         (rc = bm_team_new(&team, o->n_threads > 0 ? (int)o->n_threads : cpu.n_threads_default, err)) < 0)
         goto out;
+    o->is_known = bm_shelf_known(row, &o->known);
     rc = score_text(o, gguf, tok, &tokens, team, isa, err);
 out:
     bm_team_free(team);
@@ -300,6 +305,7 @@ int cmd_perplexity(int argc, char **argv)
         { "precision", NULL, CLI_STR, &o.precision, 0, 0, "fast|f32", "f32: weights dequantised, activations and KV in f32" },
         { "kl", NULL, CLI_FLAG, &o.kl, 0, 0, NULL, "also run f32 and give the divergence from it" },
         { "threads", "-t", CLI_INT, &o.n_threads, 0, 1024, "N", "threads (default 0: what the machine allows)" },
+        { "no-pack", NULL, CLI_FLAG, &o.no_pack, 0, 0, NULL, CLI_NO_PACK_HELP },
         { "json", NULL, CLI_FLAG, &o.json, 0, 0, NULL, "one JSON object" },
         { 0 },
     };

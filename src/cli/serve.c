@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "cli/packs.h"
 #include "platform/home.h"
 #include "platform/keys.h"
 #include "platform/ledger.h"
@@ -24,9 +25,9 @@ typedef struct serve {
     cli_list models, allow_hosts;
     const char *host;
     int64_t port, ctx, parallel, threads, max_queue, drain_seconds;
-    bool no_speculation;
+    bool no_speculation, no_pack;
     /* owned */
-    char *home;
+    char *home, *pack_dir;
     char socket_path[108];
     bm_store *store;
     bm_engine *engine;
@@ -67,7 +68,8 @@ static bool measure(bm_backend *backend, speed *out)
         prompt[i] = (int32_t)(x % (uint32_t)n_vocab);
     }
     bm_gen_request request = { .prompt = prompt, .n_prompt = n, .max_tokens = 16, .n_choices = 1,
-                               .sampling = bm_sampling_default(), .ignore_eos = true, .no_speculation = true, .top_logprobs = -1,
+                               .sampling = bm_sampling_default(), .ignore_eos = true, .no_speculation = true, .uncounted = true,
+                               .top_logprobs = -1,
                                .deadline_ns = bm_now_ns() + 2000000000 };
     if (backend->generate(backend, &gen, &request, NULL) < 0)
         return false;
@@ -86,14 +88,19 @@ static bool measure(bm_backend *backend, speed *out)
     return out->prefill > 0;
 }
 
+/* At the first start only: a model that is mapped from its pack keeps its pages untouched until someone asks. */
 static void measure_named(serve *s)
 {
+    char name[sizeof s->measured] = "";
     bm_backend *backend = NULL;
 
-    if (s->models.n == 0 || bm_pool_get(s->pool, NULL, &backend, s->measured, NULL, NULL, NULL) != 0)
+    if (s->models.n == 0 || bm_pool_get(s->pool, NULL, &backend, name, NULL, NULL, NULL) != 0)
         return;
-    if (!measure(backend, &s->speed))
-        s->speed = (speed){ 0 };
+    if (!bm_loaded_mapped(bm_backend_loaded(backend))) {
+        memcpy(s->measured, name, sizeof name);
+        if (!measure(backend, &s->speed))
+            s->speed = (speed){ 0 };
+    }
     bm_pool_put(s->pool, backend);
 }
 
@@ -142,7 +149,7 @@ static void print_models(serve *s, char *example, size_t size)
     bm_free(list);
 }
 
-static void print_ready(serve *s)
+static void print_ready(serve *s, int64_t ready_ns)
 {
     const char *host = s->host, *shown = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0 ? "127.0.0.1" : host;
     bool v6 = strchr(shown, ':') != NULL && *shown != '[', keys = false;
@@ -150,7 +157,7 @@ static void print_ready(serve *s)
 
     snprintf(url, sizeof url, "http://%s%s%s:%d", v6 ? "[" : "", shown, v6 ? "]" : "", bm_server_port(s->server));
     bm_key_any(s->store, &keys, NULL);
-    printf("baimo %s is ready after %.1f s\n", BM_VERSION, (double)(bm_now_ns() - s->begin_ns) / 1e9);
+    printf("baimo %s is ready after %.2f s\n", BM_VERSION, (double)(ready_ns - s->begin_ns) / 1e9);
     printf("  %-9s %s/\n", "page", url);
     print_models(s, example, sizeof example);
     print_speed(s);
@@ -191,15 +198,17 @@ static int wait_for_models(serve *s, bm_error *err)
 static void *run_starter(void *arg)
 {
     serve *s = arg;
+    int64_t ready_ns;
     int rc = wait_for_models(s, &s->load_error);
 
     if (rc < 0) {
         atomic_store(&s->failed, true);
         bm_server_stop(s->server);
     } else if (rc == 0) {
-        measure_named(s);
         bm_server_set_ready(s->server);
-        print_ready(s);
+        ready_ns = bm_now_ns();
+        measure_named(s);
+        print_ready(s, ready_ns);
     }
     return NULL;
 }
@@ -250,7 +259,8 @@ static int start(serve *s, bm_error *err)
 {
     bm_engine_options engine = { .n_threads = (int)s->threads, .max_queued = (int)s->max_queue,
                                  .no_speculation = s->no_speculation };
-    bm_pool_options pool = { .n_ctx = (int32_t)s->ctx, .n_parallel = (int)s->parallel, .log = log_line };
+    bm_pool_options pool = { .n_ctx = (int32_t)s->ctx, .n_parallel = (int)s->parallel, .log = log_line,
+                             .pack_dir = s->pack_dir = s->no_pack ? NULL : cli_pack_dir(false) };
     sigset_t all, old;
     int rc;
 
@@ -278,6 +288,7 @@ static void stop(serve *s)
     if (s->store != NULL)
         bm_ledger_flush(s->store, NULL);
     bm_store_close(s->store);
+    bm_free(s->pack_dir);
     bm_free(s->home);
 }
 
@@ -318,6 +329,8 @@ int cmd_serve(int argc, char **argv)
           "one token at a time; without, repetitions are guessed\nahead (answers are the same)" },
         { "drain-seconds", NULL, CLI_INT, &s.drain_seconds, 1, 86400, "N",
           "how long a stop waits for running requests (default 30)" },
+        { "no-pack", NULL, CLI_FLAG, &s.no_pack, 0, 0, NULL,
+          CLI_NO_PACK_HELP },
         { "allow-host", NULL, CLI_LIST, &s.allow_hosts, 0, 0, "NAME",
           "a further name that Host and Origin may carry, as behind\na proxy" },
         { .name = NULL },

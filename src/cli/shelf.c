@@ -1,6 +1,7 @@
-/* shelf.c - `baimo shelf add | scan | ls | show | rm | alias`. */
+/* shelf.c - `baimo shelf add | scan | ls | show | rm | alias`; verify and gc are in packs.c. */
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "cli/packs.h"
 #include "cli/progress.h"
 #include "platform/shelf.h"
 
@@ -23,10 +24,11 @@ static void params_text(char out[24], int64_t n)
 
 static json_t *model_json(const bm_shelf_model *m)
 {
-    return json_pack("{s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:I, s:s, s:I, s:b}", "name", m->name, "path", m->path, "sha256",
+    return json_pack("{s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:I, s:s, s:I, s:b, s:I}", "name", m->name, "path", m->path, "sha256",
                      m->sha256, "size_bytes", (json_int_t)m->size_bytes, "arch", m->arch, "quantization", m->quantization,
                      "license", m->license, "n_params", (json_int_t)m->n_params, "n_ctx_train", (json_int_t)m->n_ctx_train,
-                     "source", m->source, "created_ms", (json_int_t)m->created_ms, "missing", (int)m->missing);
+                     "source", m->source, "created_ms", (json_int_t)m->created_ms, "missing", (int)m->missing, "pack_bytes",
+                     (json_int_t)cli_pack_bytes(m->sha256));
 }
 
 static void print_field(const char *name, const char *value)
@@ -39,6 +41,7 @@ static void print_field(const char *name, const char *value)
 static void print_model(const bm_shelf_model *m)
 {
     char size[24], params[24], made[24], context[24];
+    uint64_t pack_bytes = cli_pack_bytes(m->sha256);
 
     cli_size_text(size, (uint64_t)m->size_bytes);
     params_text(params, m->n_params);
@@ -50,6 +53,8 @@ static void print_model(const bm_shelf_model *m)
         print_field("state", "MISSING: the file is gone or has another size");
     print_field("sha256", m->sha256);
     print_field("size", size);
+    cli_size_text(size, pack_bytes);
+    print_field("packed", pack_bytes > 0 ? size : "not on disk yet");
     print_field("architecture", m->arch);
     print_field("parameters", params);
     print_field("quantization", m->quantization);
@@ -321,10 +326,12 @@ static int shelf_show(int argc, char **argv)
 
 static int remove_all(bm_store *store, int n, char **names, json_t *removed)
 {
+    bm_shelf_model row;
     bm_error err;
 
     for (int i = 0; i < n; i++) {
-        if (bm_shelf_remove(store, names[i], &err) < 0)
+        if (bm_shelf_find(store, names[i], &row, &err) < 0 || bm_shelf_remove(store, names[i], &err) < 0 ||
+            cli_packs_drop(store, row.sha256, &err) < 0)
             return cli_fail(&err);
         if (removed != NULL)
             json_array_append_new(removed, json_string(names[i]));
@@ -338,7 +345,7 @@ static int shelf_rm(int argc, char **argv)
 {
     bool as_json = false;
     const cli_option options[] = { { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" }, { .name = NULL } };
-    const cli_command self = { "shelf rm", "NAME...", "Take models off the shelf. The files stay where they are.",
+    const cli_command self = { "shelf rm", "NAME...", "Take models off the shelf. The files stay where they are; packed weights are deleted.",
                                "baimo shelf rm coder", options };
     json_t *removed = NULL;
     bm_store *store;
@@ -401,6 +408,8 @@ int cmd_shelf(int argc, char **argv)
         { "ls", shelf_ls, "the models" },
         { "show", shelf_show, "one model" },
         { "rm", shelf_rm, "take a model off the shelf; the file stays" },
+        { "verify", cmd_shelf_verify, "compare a model's file and packed weights with their checksums" },
+        { "gc", cmd_shelf_gc, "delete packed weights that no model needs" },
         { "alias", shelf_alias, "a second name for a model" },
         { NULL, NULL, NULL },
     };

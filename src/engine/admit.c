@@ -59,7 +59,7 @@ int bm_queue_add(bm_engine *e, bm_gen *gen, bm_error *err)
     e->queue_end = &gen->next;
     gen->loaded->n_queued++;
     e->stats.queued++;
-    e->stats.requests++;
+    e->stats.requests += !gen->request.uncounted;
     return 0;
 }
 

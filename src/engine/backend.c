@@ -138,6 +138,8 @@ static void close_local(bm_backend *b)
     bm_free(b);
 }
 
+bm_loaded *bm_backend_loaded(bm_backend *b) { return ((local *)b->impl)->loaded; }
+
 static char *token_text(const bm_tokenizer *tok, int32_t id)
 {
     bm_buf buf = { 0 };

@@ -36,4 +36,6 @@ struct bm_backend {
 
 /* The local engine as a backend; takes a reference on loaded. */
 int bm_backend_local(bm_backend **out, bm_engine *engine, bm_loaded *loaded, bm_error *err);
+/* The model behind a local backend, borrowed. */
+bm_loaded *bm_backend_loaded(bm_backend *backend);
 void bm_prompt_done(bm_prompt *p);

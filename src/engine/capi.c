@@ -45,7 +45,8 @@ static bool on_progress(void *arg, uint64_t done, uint64_t total)
 static int open_model(baimo *m, const char *path, const baimo_options *o, bm_error *err)
 {
     bm_engine_options engine = { .n_threads = o->threads, .no_speculation = o->no_speculation != 0 };
-    bm_load_options load = { .name = o->name, .n_ctx = o->context, .n_parallel = o->parallel, .f32 = o->exact != 0 };
+    bm_load_options load = { .name = o->name, .n_ctx = o->context, .n_parallel = o->parallel, .f32 = o->exact != 0,
+                             .pack_dir = o->packs, .finish_pack = true };
     int rc;
 
     if (o->threads < 0 || o->threads > 4096 || o->context < 0 || o->parallel < 0 || o->parallel > 4096)

@@ -37,6 +37,13 @@ typedef struct bm_load_options {
     bool f32;                    /* --precision f32 */
     bool (*progress)(void *arg, uint64_t done, uint64_t total);
     void *progress_arg;
+    /* Keep the packed weights in files of this directory (made when missing), and map them from there: see packs.h. The pack is
+     * written, or checked, by a thread of low priority after the load. NULL, or f32: in memory only. */
+    const char *pack_dir;
+    const struct bm_known_file *known;   /* the sha256 of a file; it is used when it is of the one that is loaded. NULL is fine */
+    bool finish_pack;            /* closing the model waits until the pack is written; else it gives up */
+    void (*notice)(void *arg, const char *line);     /* from that thread: why there is no pack, or that it was damaged */
+    void *notice_arg;
 } bm_load_options;
 /* Load a GGUF: opens, plans memory (refuses with the arithmetic before loading), packs. Runs in the calling thread; other
  * models go on being stepped. The template is compiled when the file has one. */
@@ -48,6 +55,10 @@ const bm_model_info *bm_loaded_info(const bm_loaded *loaded);
 const bm_tokenizer *bm_loaded_tokenizer(const bm_loaded *loaded);
 const bm_template *bm_loaded_template(const bm_loaded *loaded);      /* NULL: the file has none */
 const char *bm_loaded_template_source(const bm_loaded *loaded);      /* NULL: none */
+/* The pack that it was mapped from is damaged: its requests fail, and it should be loaded again. */
+bool bm_loaded_damaged(const bm_loaded *loaded);
+/* Mapped from a pack on disk since it was loaded. */
+bool bm_loaded_mapped(const bm_loaded *loaded);
 const char *bm_loaded_name(const bm_loaded *loaded);
 int32_t bm_loaded_ctx(const bm_loaded *loaded);
 /* "context 8,192: 192 MiB of KV each (24 KiB a token x 8,192), 4 fit in 1.1 GiB" */
@@ -79,6 +90,7 @@ typedef struct bm_gen_request {
     size_t n_stop;
     bool ignore_eos;             /* bench */
     bool no_speculation;         /* as in bm_engine_options, for this request */
+    bool uncounted;              /* not in bm_engine_stats: a measurement of our own */
     int top_logprobs;            /* -1: no log-probabilities; 0: of the token; k: also of the k most likely, at most 20 */
     bool prompt_logprobs;        /* the same for prompt tokens (choice 0 only), the first has none */
     uint64_t tenant, key;        /* for fair share and the namespace of caches; 0: local */

@@ -1,8 +1,10 @@
 /* load.c - a GGUF becomes a model of the engine: the memory is added up before anything is loaded, and refused with the
  * arithmetic when it does not fit; then the weights are packed by a team of this call's own, while other models are stepped. */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include "engine/engine_internal.h"
+#include "engine/packs.h"
 
 typedef struct real_model {      /* the runner's impl */
     bm_model *model;
@@ -10,20 +12,38 @@ typedef struct real_model {      /* the runner's impl */
     bm_tokenizer *tokenizer;
     bm_template *tmpl;
     char *template_source;
+    bm_keeper *keeper;           /* NULL: no pack on disk */
+    bool finish_pack, mapped;    /* mapped: from the start on */
+    atomic_bool damaged;         /* set by the keeper, looked at before and after each pass */
+    char name[128];
+    void (*notice)(void *arg, const char *line);
+    void *notice_arg;
 } real_model;
+
+static int check_damage(const real_model *r, bm_error *err)
+{
+    if (!atomic_load(&r->damaged))
+        return 0;
+    bm_fail(err, BM_IO, "the packed weights of %s on disk were found damaged: this answer is not to be trusted", r->name);
+    return bm_hint(err, "ask again: the model is loaded anew from its file");
+}
 
 static int real_forward(void *impl, bm_team *team, const bm_run *runs, int n_runs, bm_error *err)
 {
     real_model *r = impl;
 
-    return bm_model_forward(r->model, r->step, team, runs, n_runs, err);
+    int rc = check_damage(r, err);
+
+    return rc < 0 ? rc : bm_model_forward(r->model, r->step, team, runs, n_runs, err);
 }
 
 static int real_logits(void *impl, bm_team *team, const int32_t *rows, int n_rows, float *logits, bm_error *err)
 {
     real_model *r = impl;
 
-    return bm_model_logits(r->model, r->step, team, rows, n_rows, logits, err);
+    int rc = bm_model_logits(r->model, r->step, team, rows, n_rows, logits, err);
+
+    return rc < 0 ? rc : check_damage(r, err);
 }
 
 /* The head may have more rows than the tokenizer has tokens (padding): those add nothing. */
@@ -46,6 +66,7 @@ static void real_close(void *impl)
 {
     real_model *r = impl;
 
+    bm_keeper_stop(r->keeper, r->finish_pack);
     bm_step_free(r->step);
     bm_model_close(r->model);
     bm_tokenizer_free(r->tokenizer);
@@ -251,6 +272,34 @@ static int load_parts(real_model *r, bm_engine *e, const bm_gguf *gguf, const bm
     return bm_step_new(&r->step, r->model, e->options.step_tokens, e->options.n_threads, err);
 }
 
+/* ---- packs ---- */
+
+static void on_kept(void *arg, int rc, const bm_error *why)
+{
+    real_model *r = arg;
+    char line[800];
+
+    if (rc > 0)
+        atomic_store(&r->damaged, true);
+    if (r->notice == NULL)
+        return;
+    if (rc > 0)
+        snprintf(line, sizeof line, "%s: its packed weights were damaged and are deleted (%s); they are made anew from the model's file",
+                 r->name, why->msg);
+    else
+        snprintf(line, sizeof line, "%s: its packed weights are kept in memory only: %s", r->name, why->msg);
+    r->notice(r->notice_arg, line);
+}
+
+static bool is_real(const bm_loaded *m) { return m->runner.forward == real_forward; }
+
+bool bm_loaded_damaged(const bm_loaded *m)
+{
+    return is_real(m) && atomic_load(&((const real_model *)m->runner.impl)->damaged);
+}
+
+bool bm_loaded_mapped(const bm_loaded *m) { return is_real(m) && ((const real_model *)m->runner.impl)->mapped; }
+
 static int load_gguf(bm_loaded **out, bm_engine *e, const bm_gguf *gguf, const bm_load_options *o, bm_error *err)
 {
     bm_model_options options = { .f32 = o->f32, .kv_type = o->f32 ? BM_KV_F32 : BM_KV_F16, .isa = e->isa,
@@ -260,6 +309,7 @@ static int load_gguf(bm_loaded **out, bm_engine *e, const bm_gguf *gguf, const b
     memory_plan plan = { .engine = e };
     bm_error template_error = { 0 };
     bm_model_info info;
+    bm_pack_spot spot = { 0 };
     real_model *r;
     int rc;
 
@@ -267,16 +317,33 @@ static int load_gguf(bm_loaded **out, bm_engine *e, const bm_gguf *gguf, const b
     if ((rc = bm_model_plan(&info, gguf, &options, err)) < 0 || (rc = plan_memory(&plan, o, name, err)) < 0 ||
         (rc = settle_budget(e, &plan, name, err)) < 0)
         return rc;
-    if ((r = bm_zalloc(sizeof *r)) == NULL)
+    if (o->pack_dir != NULL && !o->f32 && (rc = bm_pack_spot_init(&spot, o->pack_dir, gguf, o->known, err)) < 0)
+        return rc;
+    bm_pack_spot_options(&spot, &options);
+    if ((r = bm_zalloc(sizeof *r)) == NULL) {
+        bm_pack_spot_done(&spot);
         return bm_fail(err, BM_NOMEM, "%s: no memory for the model's header", name);
+    }
     if ((rc = load_parts(r, e, gguf, &options, &template_error, err)) < 0) {
+        bm_pack_spot_done(&spot);
         real_close(r);
         return rc;
     }
     bm_runner runner = { r, real_forward, real_logits, real_piece, real_is_eog, real_close,
                          bm_tokenizer_max_piece(r->tokenizer) };
-    if ((rc = bm_engine_attach(out, e, name, bm_model_get_info(r->model), plan.n_ctx, &runner, err)) < 0)
+    r->notice = o->notice, r->notice_arg = o->notice_arg;
+    r->mapped = bm_model_mapped(r->model, NULL);
+    snprintf(r->name, sizeof r->name, "%s", name);
+    if ((rc = bm_engine_attach(out, e, name, bm_model_get_info(r->model), plan.n_ctx, &runner, err)) < 0) {
+        bm_pack_spot_done(&spot);
         return rc;
+    }
+    if (spot.dir != NULL && (rc = bm_keeper_start(&r->keeper, &spot, r->model, on_kept, r, err)) < 0) {
+        bm_loaded_unref(*out);
+        *out = NULL;
+        return rc;
+    }
+    r->finish_pack = o->finish_pack;
     (*out)->tokenizer = r->tokenizer;
     (*out)->tmpl = r->tmpl;
     (*out)->template_source = r->template_source;

@@ -260,7 +260,7 @@ static int logits_block(bm_engine *e, bm_loaded *model, int n, bm_error *err)
             bm_gen_push(gen, BM_EVENT_PROMPT, 0)->token = want->token;
             record_logprob(gen, want);
         } else {
-            e->new_tokens++;
+            e->new_tokens += !gen->request.uncounted;
             accept_token(e, want->seq, want);
         }
     }

@@ -186,7 +186,7 @@ bool bm_seats_serve(bm_engine *e)
     pthread_mutex_lock(&e->lock);
     bm_gen *left = unlink_leavers(e, now);
     while ((next = bm_queue_pick(e)) != NULL && try_admit(e, next, now))
-        e->stats.prompt_tokens += next->request.n_prompt;
+        e->stats.prompt_tokens += next->request.uncounted ? 0 : next->request.n_prompt;
     if (next != NULL && e->n_active == 0) {
         hopeless = next;
         bm_queue_remove(e, hopeless);

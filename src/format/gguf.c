@@ -579,6 +579,11 @@ void bm_gguf_close(bm_gguf *gguf)
 const char *bm_gguf_path(const bm_gguf *gguf) { return gguf->path; }
 uint32_t bm_gguf_version(const bm_gguf *gguf) { return gguf->version; }
 uint64_t bm_gguf_file_bytes(const bm_gguf *gguf) { return gguf->map.len_bytes; }
+bm_file_id bm_gguf_file_id(const bm_gguf *gguf)
+{
+    return (bm_file_id){ gguf->map.device, gguf->map.inode, gguf->map.len_bytes, gguf->map.mtime_ns };
+}
+
 size_t bm_gguf_n_tensors(const bm_gguf *gguf) { return gguf->n_tensors; }
 size_t bm_gguf_n_kvs(const bm_gguf *gguf) { return gguf->n_kvs; }
 const bm_gguf_tensor *bm_gguf_tensor_at(const bm_gguf *gguf, size_t i) { return i < gguf->n_tensors ? &gguf->tensors[i] : NULL; }

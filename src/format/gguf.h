@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/error.h"
+#include "base/file.h"
 #include "compute/quant.h"
 
 typedef struct bm_gguf bm_gguf;
@@ -46,6 +47,7 @@ void bm_gguf_close(bm_gguf *gguf);
 const char *bm_gguf_path(const bm_gguf *gguf);
 uint32_t bm_gguf_version(const bm_gguf *gguf);
 uint64_t bm_gguf_file_bytes(const bm_gguf *gguf);
+bm_file_id bm_gguf_file_id(const bm_gguf *gguf);         /* of the file that is mapped */
 size_t bm_gguf_n_tensors(const bm_gguf *gguf);
 const bm_gguf_tensor *bm_gguf_tensor_at(const bm_gguf *gguf, size_t i);
 const bm_gguf_tensor *bm_gguf_find_tensor(const bm_gguf *gguf, const char *name);       /* NULL when absent; O(1) */

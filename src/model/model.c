@@ -153,6 +153,43 @@ int bm_model_plan(bm_model_info *out, const bm_gguf *gguf, const bm_model_option
     return rc;
 }
 
+/* ---- packs ---- */
+
+bool bm_model_mapped(const bm_model *m, bm_file_id *id)
+{
+    if (m->w.pack.data && id)
+        *id = m->w.pack.id;
+    return m->w.pack.data != NULL;
+}
+
+int bm_model_write_pack(bm_model *m, const char *path, const bm_sha256 *key, bool (*go_on)(void *arg), void *arg, bm_error *err)
+{
+    if (m->f32)
+        return bm_fail(err, BM_INVALID, "weights in f32 are not kept on disk");
+    return bm_weights_write(&m->w, path, key, go_on, arg, err);
+}
+
+int bm_model_verify_pack(const bm_model *m, const char *path, const bm_sha256 *key, bm_file_id *id, bool (*go_on)(void *arg), void *arg,
+                         bm_error *err)
+{
+    return bm_pack_verify(path, &m->w.plan, key, id, go_on, arg, err);
+}
+
+int bm_pack_verify_for(const bm_gguf *gguf, const char *path, const bm_sha256 *key, bm_file_id *id, bool (*go_on)(void *arg), void *arg,
+                       bm_error *err)
+{
+    bm_model_options options = { .kv_type = BM_KV_F16 };
+    bm_model *m = bm_zalloc(sizeof *m);
+    int rc;
+
+    if (!m)
+        return bm_fail(err, BM_NOMEM, "%s: no memory for the model's header", bm_gguf_path(gguf));
+    if ((rc = prepare(m, gguf, &options, err)) == 0)
+        rc = bm_pack_verify(path, &m->w.plan, key, id, go_on, arg, err);
+    bm_model_close(m);
+    return rc;
+}
+
 void bm_model_close(bm_model *m)
 {
     if (!m)

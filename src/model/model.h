@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/error.h"
+#include "base/hash.h"
 #include "compute/kernels.h"
 #include "compute/team.h"
 #include "format/gguf.h"
@@ -18,6 +19,8 @@ typedef struct bm_model_options {
     bm_isa isa;
     bool (*progress)(void *arg, uint64_t done, uint64_t total);     /* bytes packed; false cancels. NULL is fine */
     void *progress_arg;
+    const char *pack_path;       /* map the weights from this pack file when it is that of the model; NULL, or none there: pack */
+    const bm_sha256 *pack_key;   /* sha256 of the GGUF; needed with pack_path */
 } bm_model_options;
 
 /* A layer group shares one KV table: layers with the same window. */
@@ -43,6 +46,18 @@ typedef struct bm_model_info {
 int  bm_model_open(bm_model **out, const bm_gguf *gguf, const bm_model_options *options, bm_team *team, bm_error *err);
 void bm_model_close(bm_model *model);
 const bm_model_info *bm_model_get_info(const bm_model *model);
+/* The packed weights on disk. Is the model mapped from a pack, and from which file. */
+bool bm_model_mapped(const bm_model *model, bm_file_id *id);
+/* Write the pack of a model that packed its weights itself, and go on from the file; steps may be running. go_on (NULL is fine)
+ * is asked now and then; false cancels. On failure the model goes on in its own memory and no partial file is left. Packs of f32
+ * models are refused. One caller at a time, and not while the model is closed. */
+int  bm_model_write_pack(bm_model *model, const char *path, const bm_sha256 *key, bool (*go_on)(void *arg), void *arg, bm_error *err);
+/* Read the whole pack and compare its checksums; *id (may be NULL) is the file that was read. */
+int  bm_model_verify_pack(const bm_model *model, const char *path, const bm_sha256 *key, bm_file_id *id, bool (*go_on)(void *arg),
+                          void *arg, bm_error *err);
+/* The same for a model that is not open: its plan is made from the GGUF's headers. */
+int  bm_pack_verify_for(const bm_gguf *gguf, const char *path, const bm_sha256 *key, bm_file_id *id, bool (*go_on)(void *arg),
+                        void *arg, bm_error *err);
 /* The twin that says its bytes before anything is loaded: reads metadata and tensor headers only. */
 int  bm_model_plan(bm_model_info *out, const bm_gguf *gguf, const bm_model_options *options, bm_error *err);
 /* Names of the known architectures, NULL-terminated. */

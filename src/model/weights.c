@@ -4,11 +4,10 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/mem.h"
 
-enum { BLOCK_ALIGN = 64, HUGE_PAGE = 2 << 20 };
+enum { BLOCK_ALIGN = 64, LARGE = 2 << 20 };         /* from LARGE on a block is a mapping of its own */
 
 typedef struct binder {
     bm_weights *w;
@@ -190,6 +189,29 @@ static int check_all_used(binder *b)
     return 0;
 }
 
+/* The list as a pack file names it. */
+static int make_plan(binder *b)
+{
+    bm_weights *w = b->w;
+
+    if (!(w->plan.entries = bm_calloc(w->n_bindings, sizeof *w->plan.entries)))
+        return bm_fail(b->err, BM_NOMEM, "%s: no memory for the list of tensors", bm_gguf_path(b->gguf));
+    for (size_t i = 0; i < w->n_bindings; i++) {
+        const bm_binding *item = &w->bindings[i];
+        bm_pack_entry *e = &w->plan.entries[i];
+        snprintf(e->name, sizeof e->name, "%s", item->tensor->name);
+        e->type = item->type;
+        e->n_rows = item->matrix ? item->tensor->dims[1] : 1;
+        e->n_cols = item->tensor->dims[0];
+        e->offset = item->offset;
+        e->len_bytes = item->len_bytes;
+        e->order = item->head_rows ? (uint64_t)item->head_rows << 32 | (uint32_t)item->n_rot : 0;
+    }
+    w->plan.n_entries = w->n_bindings;
+    w->plan.data_bytes = w->packed_bytes;
+    return 0;
+}
+
 int bm_weights_bind(bm_weights *w, const bm_hparams *h, const bm_gguf *gguf, bool f32, bm_error *err)
 {
     int rc;
@@ -204,9 +226,9 @@ int bm_weights_bind(bm_weights *w, const bm_hparams *h, const bm_gguf *gguf, boo
         if ((rc = bind_attention(&b, &w->layers[i], i)) < 0 || (rc = bind_ffn(&b, &w->layers[i], i)) < 0)
             return rc;
     if ((rc = bind_vector(&b, &w->out_norm.weight, "output_norm.weight", h->d_model, BM_REQUIRED, 0)) < 0 ||
-        (!tied && (rc = bind_matrix(&b, &w->head, "output.weight", h->n_vocab, h->d_model, 0)) < 0))
+        (!tied && (rc = bind_matrix(&b, &w->head, "output.weight", h->n_vocab, h->d_model, 0)) < 0) || (rc = check_all_used(&b)) < 0)
         return rc;
-    return check_all_used(&b);
+    return make_plan(&b);
 }
 
 /* ---- loading ---- */
@@ -293,16 +315,43 @@ static int load_binding(bm_weights *w, const bm_binding *item, const char *path,
     return rc;
 }
 
-int bm_weights_load(bm_weights *w, const bm_gguf *gguf, const bm_model_options *options, bm_team *team, bm_error *err)
+/* Point to what a pack holds. */
+static int bind_mapped(const bm_binding *item, const unsigned char *data, const char *path, bm_error *err)
+{
+    int rc = 0;
+
+    if (item->vector)
+        *item->vector = (const float *)(data + item->offset);
+    else if ((rc = bm_packed_init(item->matrix, item->type, (int64_t)item->tensor->dims[1], (int64_t)item->tensor->dims[0],
+                                  data + item->offset, err)) < 0)
+        bm_wrap(err, "%s: tensor %s", path, item->tensor->name);
+    return rc;
+}
+
+/* 1: the weights are those of the pack file; 0: there is none that is good. */
+static int load_mapped(bm_weights *w, const char *path, const bm_model_options *options, bm_error *err)
 {
     int rc;
-    const char *path = bm_gguf_path(gguf);
-    bool large = w->packed_bytes >= HUGE_PAGE;
 
-    if (!(w->block = bm_alloc_aligned(w->packed_bytes, large ? HUGE_PAGE : BLOCK_ALIGN)))
+    if (!options->pack_path || options->f32 || bm_pack_open(&w->pack, options->pack_path, &w->plan, options->pack_key, NULL, NULL) < 0)
+        return 0;
+    for (size_t i = 0; i < w->n_bindings; i++)
+        if ((rc = bind_mapped(&w->bindings[i], w->pack.data, path, err)) < 0)
+            return rc;
+    if (options->progress && !options->progress(options->progress_arg, w->packed_bytes, w->packed_bytes))
+        return bm_fail(err, BM_CANCELED, "%s: loading was canceled", path);
+    return 1;
+}
+
+static int load_packing(bm_weights *w, const char *path, const bm_model_options *options, bm_team *team, bm_error *err)
+{
+    int rc;
+
+    w->block = w->packed_bytes >= LARGE ? bm_pages_alloc(w->packed_bytes) : bm_alloc_aligned(w->packed_bytes, BLOCK_ALIGN);
+    if (!w->block)
         return bm_fail(err, BM_NOMEM, "%s: no memory for %zu bytes of weights", path, w->packed_bytes);
-    if (large)
-        madvise(w->block, w->packed_bytes, MADV_HUGEPAGE);     /* fewer TLB misses while streaming; no matter if refused */
+    if (w->packed_bytes < LARGE)
+        memset(w->block, 0, w->packed_bytes);                  /* gaps between tensors go into the file too */
     for (size_t i = 0; i < w->n_bindings; i++) {
         const bm_binding *item = &w->bindings[i];
         if ((rc = load_binding(w, item, path, team, err)) < 0)
@@ -310,6 +359,18 @@ int bm_weights_load(bm_weights *w, const bm_gguf *gguf, const bm_model_options *
         if (options->progress && !options->progress(options->progress_arg, item->offset + item->len_bytes, w->packed_bytes))
             return bm_fail(err, BM_CANCELED, "%s: loading was canceled", path);
     }
+    return 0;
+}
+
+int bm_weights_load(bm_weights *w, const bm_gguf *gguf, const bm_model_options *options, bm_team *team, bm_error *err)
+{
+    const char *path = bm_gguf_path(gguf);
+    int rc = load_mapped(w, path, options, err);
+
+    if (rc == 0)
+        rc = load_packing(w, path, options, team, err);
+    if (rc < 0)
+        return rc;
     if (!w->head.data)
         w->head = w->embd;
     bm_free(w->bindings);
@@ -318,10 +379,29 @@ int bm_weights_load(bm_weights *w, const bm_gguf *gguf, const bm_model_options *
     return 0;
 }
 
+int bm_weights_write(bm_weights *w, const char *path, const bm_sha256 *key, bm_pack_go_on *go_on, void *arg, bm_error *err)
+{
+    int rc;
+
+    if (w->pack.data)
+        return 0;
+    rc = bm_pack_verify(path, &w->plan, key, NULL, go_on, arg, err);
+    if (rc == BM_CANCELED)
+        return rc;
+    if (rc < 0 && (rc = bm_pack_write(path, &w->plan, key, w->block, go_on, arg, err)) < 0)
+        return rc;
+    return w->packed_bytes >= LARGE ? bm_pack_open(&w->pack, path, &w->plan, key, w->block, err) : 0;
+}
+
 void bm_weights_done(bm_weights *w)
 {
     bm_free(w->layers);
     bm_free(w->bindings);
-    bm_free(w->block);
+    bm_free(w->plan.entries);
+    bm_pack_close(&w->pack);
+    if (w->packed_bytes >= LARGE)
+        bm_pages_free(w->block, w->packed_bytes);
+    else
+        bm_free(w->block);
     memset(w, 0, sizeof *w);
 }

@@ -6,6 +6,7 @@
 #pragma once
 #include "compute/pack.h"
 #include "compute/team.h"
+#include "format/pack_file.h"
 #include "model/arch.h"
 
 typedef struct bm_linear {       /* y = scale * (W x) + bias */
@@ -38,13 +39,18 @@ typedef struct bm_weights {
     bm_layer_weights *layers;    /* [n_layers] */
     bm_binding *bindings;        /* needed until loaded */
     size_t n_bindings, cap_bindings;
-    unsigned char *block;        /* packed_bytes, 64-byte aligned; NULL before load */
+    bm_pack_plan plan;           /* the bindings as a pack file names them; kept */
+    unsigned char *block;        /* packed_bytes, 64-byte aligned, packed here; NULL when mapped from a pack from the start */
     size_t packed_bytes;
+    bm_pack pack;                /* data not NULL: the weights are those of a file */
     uint64_t n_params;
 } bm_weights;
 
 /* f32: every matrix is packed as F32. *w is zero or from a failed bind; done() in either case. */
 int  bm_weights_bind(bm_weights *w, const bm_hparams *h, const bm_gguf *gguf, bool f32, bm_error *err);
-/* The team packs. The GGUF is not needed afterwards. */
+/* From options->pack_path when that is the pack of these bindings, else the team packs. The GGUF is not needed afterwards. */
 int  bm_weights_load(bm_weights *w, const bm_gguf *gguf, const bm_model_options *options, bm_team *team, bm_error *err);
+/* Write what was packed here as a pack file, or take the good one that is there already, and go on from the file: readers of
+ * the weights may be at work. Does nothing for mapped weights. */
+int  bm_weights_write(bm_weights *w, const char *path, const bm_sha256 *key, bm_pack_go_on *go_on, void *arg, bm_error *err);
 void bm_weights_done(bm_weights *w);

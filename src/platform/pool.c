@@ -63,7 +63,12 @@ static bool on_progress(void *arg, uint64_t done, uint64_t total)
 static int load(bm_pool *pool, entry *e, bm_loaded **loaded, bm_backend **backend, bm_error *err)
 {
     bm_load_options options = { .name = e->row.name, .n_ctx = pool->options.n_ctx, .n_parallel = pool->options.n_parallel,
-                                .progress = on_progress, .progress_arg = e };
+                                .progress = on_progress, .progress_arg = e, .pack_dir = pool->options.pack_dir,
+                                .notice = pool->options.log, .notice_arg = pool->options.log_arg };
+    bm_known_file known;
+
+    if (bm_shelf_known(&e->row, &known))
+        options.known = &known;
     int rc = bm_engine_load(loaded, pool->engine, e->row.path, &options, err);
 
     if (rc < 0)
@@ -189,8 +194,10 @@ static entry *find_entry(bm_pool *pool, const char *name)
 static int get_entry(bm_pool *pool, const bm_shelf_model *row, entry **out, bm_error *err)
 {
     entry *e = find_entry(pool, row->name), **end = &pool->entries;
+    bool at_start = false;
 
-    if (e != NULL && !same_model(&e->row, row)) {
+    if (e != NULL && (!same_model(&e->row, row) || (e->state == READY && bm_loaded_damaged(e->loaded)))) {
+        at_start = e->at_start && same_model(&e->row, row);
         e->stale = true;
         e = NULL;
         sweep(pool);
@@ -200,6 +207,7 @@ static int get_entry(bm_pool *pool, const bm_shelf_model *row, entry **out, bm_e
             return bm_fail(err, BM_NOMEM, "%s: no memory to load it", row->name);
         e->pool = pool;
         e->row = *row;
+        e->at_start = at_start;
         while (*end != NULL)
             end = &(*end)->next;
         *end = e;

@@ -15,6 +15,7 @@ typedef struct bm_pool_options {
     int n_parallel;              /* 0: 4 */
     void (*log)(void *arg, const char *line);    /* one line per load, with the arithmetic; from the pool's thread */
     void *log_arg;
+    const char *pack_dir;        /* where packed weights are kept; NULL: in memory only. Must live as long as the pool */
 } bm_pool_options;
 
 int  bm_pool_new(bm_pool **out, bm_engine *engine, bm_store *store, const bm_pool_options *options, bm_error *err);

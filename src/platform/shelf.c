@@ -331,3 +331,9 @@ int bm_shelf_resolve(bm_store *store, const char *model, bm_shelf_model *out, bm
     bm_fail(err, BM_NOTFOUND, "%s: no such file, and no such name on the shelf", model);
     return bm_hint(err, "%s", hint), BM_NOTFOUND;
 }
+
+bool bm_shelf_known(const bm_shelf_model *row, bm_known_file *out)
+{
+    out->id = (bm_file_id){ (uint64_t)row->device, (uint64_t)row->inode, (uint64_t)row->size_bytes, row->mtime_ns };
+    return row->id != 0 && bm_sha256_parse(&out->sha256, row->sha256);
+}

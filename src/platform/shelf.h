@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/error.h"
+#include "engine/packs.h"
 #include "store/models.h"
 #include "store/store.h"
 
@@ -29,6 +30,9 @@ int bm_shelf_unalias(bm_store *store, const char *alias, bm_error *err);
  * Fills path and name; row fields only when it is on the shelf (id is 0 when not). store may be NULL when MODEL is a path.
  * A missing file is an error. */
 int bm_shelf_resolve(bm_store *store, const char *model, bm_shelf_model *out, bm_error *err);
+
+/* What the row says of its file: false when it is not on the shelf. */
+bool bm_shelf_known(const bm_shelf_model *row, bm_known_file *out);
 
 /* A name for a model file from its path: the stem, in letters that names may have. */
 void bm_shelf_name(const char *path, char out[128]);
