@@ -78,6 +78,8 @@ typedef struct bm_kernels {
     bm_isa isa;
     /* q, scale, sum16 of token t from x[K]. K need not be a multiple of 32 only when no quantised weight uses it. */
     void (*quantize_row)(bm_acts *a, int64_t t, const float *x);
+    /* The same for rows [t_begin, t_end), row t_begin from x: faster than one by one when rows are short. */
+    void (*quantize_rows)(bm_acts *a, int64_t t_begin, int64_t t_end, const float *x, int64_t x_stride);
     /* y[t][n] = sum_k W[n, k] X[t, k] for rows of tiles [tile_begin, tile_end) and tokens [t_begin, t_end);
      * y + t * y_stride + n, only n < N is written; y unaligned is fine. */
     void (*matmul)(const bm_packed *w, int64_t tile_begin, int64_t tile_end, const bm_acts *x, int64_t t_begin, int64_t t_end,

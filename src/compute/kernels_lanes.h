@@ -40,57 +40,7 @@ LANES v16 v_softcap(v16 x, float cap)
     return v_mul(v_set(cap), v_sub(v_set(1.0f), v_div(v_set(2.0f), v_add(e, v_set(1.0f)))));
 }
 
-/* The 32 values x0 x1 rounded to multiples of largest / top; *scale is the least-squares fit to them. Returns the squared error. */
-LANES float round_block(v16 x0, v16 x1, float largest, float top, v16 *r0, v16 *r1, float *scale)
-{
-    v16 inverse = v_set(top / largest);
-
-    *r0 = v_rint(v_mul(x0, inverse)), *r1 = v_rint(v_mul(x1, inverse));
-    *scale = v_sum(v_fma(x1, *r1, v_mul(x0, *r0))) / v_sum(v_fma(*r1, *r1, v_mul(*r0, *r0)));
-    v16 minus = v_set(-*scale), e0 = v_fma(*r0, minus, x0), e1 = v_fma(*r1, minus, x1);
-    return v_sum(v_fma(e1, e1, v_mul(e0, e0)));
-}
-
-/* Two grids, the better one: a finer step for the largest is not always the better fit of the other 31. Against one grid of
- * largest / 127 the mean KL divergence of SmolLM2 Q4_1 falls by 6 %. */
-static void quantize_row(bm_acts *a, int64_t t, const float *x)
-{
-    for (int64_t b = 0; b * BM_ACT_BLOCK < a->n_cols; b++) {
-        int64_t k = b * BM_ACT_BLOCK;
-        int8_t *q = a->q + t * a->q_stride + k;
-        int32_t sums[2];
-        v16 x0, x1, r0 = v_set(0), r1 = v_set(0), s0, s1;
-        if (a->n_cols - k >= BM_ACT_BLOCK) {
-            x0 = v_load(x + k), x1 = v_load(x + k + 16);
-        } else {
-            int n = (int)(a->n_cols - k);
-            x0 = v_load_n(x + k, n < 16 ? n : 16, 0), x1 = n > 16 ? v_load_n(x + k + 16, n - 16, 0) : v_set(0);
-        }
-        /* Outside these bounds squares would leave the range of f32: nothing, or the plain scale. NaN falls through to 0. */
-        float largest = v_largest(v_max(v_abs(x0), v_abs(x1))), scale = 0, other;
-        if (largest > BM_ACT_TINY && largest < BM_ACT_HUGE) {
-            float error = round_block(x0, x1, largest, 127.0f, &r0, &r1, &scale);
-            if (round_block(x0, x1, largest, 120.0f, &s0, &s1, &other) < error)
-                r0 = s0, r1 = s1, scale = other;
-        } else if (largest >= BM_ACT_HUGE) {
-            scale = largest / 127.0f;
-            r0 = v_mul(x0, v_set(127.0f / largest)), r1 = v_mul(x1, v_set(127.0f / largest));
-        }
-        i16 q0 = v_to_int(v_max(v_min(r0, v_set(127.0f)), v_set(-127.0f)));
-        i16 q1 = v_to_int(v_max(v_min(r1, v_set(127.0f)), v_set(-127.0f)));
-        i_store8(q, q0);
-        i_store8(q + 16, q1);
-        sums[0] = i_sum(q0), sums[1] = i_sum(q1);
-        int64_t at = t * a->s_stride + b;
-        a->scale[at] = scale;
-        a->sum16[2 * at] = (int16_t)sums[0];
-        a->sum16[2 * at + 1] = (int16_t)sums[1];
-        a->offset16[2 * at] = -128 * sums[0];
-        a->offset16[2 * at + 1] = -128 * sums[1];
-        a->offset32[at] = -128 * (sums[0] + sums[1]);
-        a->scaled_sum[at] = scale * (float)(sums[0] + sums[1]);
-    }
-}
+#include "compute/kernels_quantize.h"
 
 /* The sum of x^2 (or of (x - mean)^2) in 16 partials. */
 LANES float sum_squares(const float *x, int64_t n, float mean)
@@ -368,6 +318,6 @@ static bool matmul_floats(const bm_packed *w, int64_t tile_begin, int64_t tile_e
 #include "compute/kernels_attn.h"
 
 #define BM_KERNELS_TABLE(which, product) { \
-    .isa = which, .quantize_row = quantize_row, .matmul = product, .rmsnorm = rmsnorm, .layernorm = layernorm, \
+    .isa = which, .quantize_row = quantize_row, .quantize_rows = quantize_rows, .matmul = product, .rmsnorm = rmsnorm, .layernorm = layernorm, \
     .silu_mul = silu_mul, .gelu_tanh_mul = gelu_tanh_mul, .add = add, .scale = scale, .softcap = softcap, .rope = rope, \
     .kv_store = kv_store, .attn_span = attn_span, .max = largest, .sum_exp = sum_exp }

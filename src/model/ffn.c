@@ -39,8 +39,7 @@ static void gate_up_item(const bm_walk *w, const bm_layer_weights *l, int64_t co
     bm_linear_part(w, &l->gate, w->in, tile, tile_end, t_begin, t_end, gate, n_cols);
     bm_linear_part(w, &l->up, w->in, tile, tile_end, t_begin, t_end, up, n_cols);
     act_mul(w, gate, up, (t_end - t_begin) * n_cols);
-    for (int64_t t = t_begin; t < t_end; t++)
-        bm_site_put_cols(w->k, &w->step->ffn, t, col, n_cols, gate + (t - t_begin) * n_cols);
+    bm_site_put_rows(w->k, &w->step->ffn, t_begin, t_end - t_begin, col, n_cols, gate, n_cols);
 }
 
 static void gate_up_phase(const bm_walk *w, const bm_layer_weights *l)

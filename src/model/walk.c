@@ -6,22 +6,16 @@
 
 /* ---- sites ---- */
 
-void bm_site_put(const bm_kernels *k, bm_site *site, int64_t t, const float *x)
-{
-    float *f32 = site->f32 ? site->f32 + t * site->acts.n_cols : NULL;
-
-    if (f32 && f32 != x)
-        memcpy(f32, x, (size_t)site->acts.n_cols * sizeof *x);
-    if (site->need.q)
-        k->quantize_row(&site->acts, t, x);
-}
-
-void bm_site_put_cols(const bm_kernels *k, bm_site *site, int64_t t, int64_t col, int64_t n, const float *x)
+void bm_site_put_rows(const bm_kernels *k, bm_site *site, int64_t t, int64_t n_rows, int64_t col, int64_t n, const float *x,
+                      int64_t x_stride)
 {
     bm_acts part = site->acts;           /* the same rows, seen from column col on */
 
-    if (site->f32)
-        memcpy(site->f32 + t * site->acts.n_cols + col, x, (size_t)n * sizeof *x);
+    for (int64_t i = 0; i < n_rows && site->f32; i++) {
+        float *f32 = site->f32 + (t + i) * site->acts.n_cols + col;
+        if (f32 != x + i * x_stride)
+            memcpy(f32, x + i * x_stride, (size_t)n * sizeof *x);
+    }
     if (!site->need.q)
         return;
     part.n_cols = n;
@@ -31,7 +25,17 @@ void bm_site_put_cols(const bm_kernels *k, bm_site *site, int64_t t, int64_t col
     part.offset32 += col / BM_ACT_BLOCK;
     part.sum16 += col / 16;
     part.offset16 += col / 16;
-    k->quantize_row(&part, t, x);
+    k->quantize_rows(&part, t, t + n_rows, x, x_stride);
+}
+
+void bm_site_put(const bm_kernels *k, bm_site *site, int64_t t, const float *x)
+{
+    bm_site_put_rows(k, site, t, 1, 0, site->acts.n_cols, x, 0);
+}
+
+void bm_site_put_cols(const bm_kernels *k, bm_site *site, int64_t t, int64_t col, int64_t n, const float *x)
+{
+    bm_site_put_rows(k, site, t, 1, col, n, x, 0);
 }
 
 /* ---- norms ---- */
@@ -64,29 +68,34 @@ static void add_residual(const bm_walk *w, const bm_norm *post, int64_t t)
     w->k->add(x, sum, d);
 }
 
-static void residual_norm_token(const bm_walk *w, bool add_y, const bm_norm *post, const bm_norm *norm, int64_t t)
+/* out: [n_tokens][D] for the norms of tokens [t, t + n_tokens). */
+static void residual_norm_tokens(const bm_walk *w, bool add_y, const bm_norm *post, const bm_norm *norm, int64_t t, int64_t n_tokens,
+                                 float *out)
 {
     int64_t d = w->model->h.d_model;
-    float *out = w->in->f32 ? w->in->f32 + t * d : w->own->row;
 
-    if (add_y)
-        add_residual(w, post, t);
-    bm_norm_apply(w, norm, out, w->x + t * d, d);
-    bm_site_put(w->k, w->in, t, out);
+    for (int64_t i = 0; i < n_tokens; i++) {
+        if (add_y)
+            add_residual(w, post, t + i);
+        bm_norm_apply(w, norm, out + i * d, w->x + (t + i) * d, d);
+    }
+    bm_site_put_rows(w->k, w->in, t, n_tokens, 0, d, out, d);
 }
 
 void bm_residual_norm(const bm_walk *w, bool add_y, const bm_norm *post, const bm_norm *norm)
 {
     size_t n = (size_t)w->step->n_tokens, begin, end;
+    int64_t d = w->model->h.d_model;
 
     if (w->step->small) {
-        for (size_t t = 0; t < n; t++)
-            residual_norm_token(w, add_y, post, norm, (int64_t)t);
+        for (int64_t t = 0; t < (int64_t)n; t++)
+            residual_norm_tokens(w, add_y, post, norm, t, 1, w->in->f32 ? w->in->f32 + t * d : w->own->row);
         return;
     }
+    /* What y holds of a token is not needed once it is added: there is room for the norm. */
     while (bm_worker_claim(w->worker, n, 4, &begin, &end))
-        for (size_t t = begin; t < end; t++)
-            residual_norm_token(w, add_y, post, norm, (int64_t)t);
+        residual_norm_tokens(w, add_y, post, norm, (int64_t)begin, (int64_t)(end - begin),
+                             (w->in->f32 ? w->in->f32 : w->step->y) + (int64_t)begin * d);
     bm_worker_barrier(w->worker);
 }
 

@@ -291,6 +291,11 @@ static void quantised_activations_are_equal_and_no_worse_than_the_plain_grid(voi
         for (int v = 0; v < n_tables; v++) {
             k[v]->quantize_row(&a[1], 1, x);
             assert_memory_equal(m[0], m[1], bytes);
+            k[v]->quantize_rows(&a[1], 0, 2, x, 0);
+            assert_memory_equal(a[1].q, a[1].q + a[1].q_stride, (size_t)n);
+            memset(m[1], 0, bytes);
+            k[v]->quantize_rows(&a[1], 1, 2, x, 0);
+            assert_memory_equal(m[0], m[1], bytes);
         }
         for (int64_t g = 0; g < n / 32 && round % 10 != 0; g++) {
             double plain = 0, got = 0, largest = 0, scale = a[0].scale[a[0].s_stride + g];
