@@ -89,13 +89,6 @@ int bm_packed_init(bm_packed *p, bm_qtype type, int64_t n_rows, int64_t n_cols, 
     return 0;
 }
 
-/* A block of one row as whole numbers. */
-typedef struct raw_block {
-    uint8_t code[BM_SUPER];
-    uint16_t d, m;               /* bits of the f16; MXFP4: d is the exponent byte */
-    uint8_t x[16], y[16];        /* sub-scales and mins as stored (6 bits with their offset, 4 bits, or i8) */
-} raw_block;
-
 static uint16_t read_u16(const unsigned char *p) { return (uint16_t)(p[0] | p[1] << 8); }
 
 /* n bytes (a multiple of 8): out = bytes >> shift & mask, eight at a time. */
@@ -139,7 +132,7 @@ static void read_fifths(const unsigned char *bits, uint8_t *code)
 }
 
 /* Blocks of 32. */
-static void read_small(bm_qtype type, const unsigned char *b, raw_block *r)
+static void read_small(bm_qtype type, const unsigned char *b, bm_raw_block *r)
 {
     r->d = type == BM_MXFP4 ? b[0] : read_u16(b);
     switch (type) {
@@ -152,7 +145,7 @@ static void read_small(bm_qtype type, const unsigned char *b, raw_block *r)
     }
 }
 
-static void read_q2_k(const unsigned char *b, raw_block *r)
+static void read_q2_k(const unsigned char *b, bm_raw_block *r)
 {
     r->d = read_u16(b + 80), r->m = read_u16(b + 82);
     memcpy(r->x, b, 16);
@@ -160,7 +153,7 @@ static void read_q2_k(const unsigned char *b, raw_block *r)
         read_field(r->code + 32 * g, b + 16 + 32 * (g / 4), 32, 2 * (g & 3), 3);
 }
 
-static void read_q3_k(const unsigned char *b, raw_block *r)
+static void read_q3_k(const unsigned char *b, bm_raw_block *r)
 {
     const unsigned char *s = b + 96;
 
@@ -173,7 +166,7 @@ static void read_q3_k(const unsigned char *b, raw_block *r)
     }
 }
 
-static void read_q45_k(const unsigned char *b, bool fifth, raw_block *r)
+static void read_q45_k(const unsigned char *b, bool fifth, bm_raw_block *r)
 {
     const unsigned char *s = b + 4, *q = b + (fifth ? 48 : 16);
 
@@ -187,7 +180,7 @@ static void read_q45_k(const unsigned char *b, bool fifth, raw_block *r)
     }
 }
 
-static void read_q6_k(const unsigned char *b, raw_block *r)
+static void read_q6_k(const unsigned char *b, bm_raw_block *r)
 {
     r->d = read_u16(b + 208);
     memcpy(r->x, b + 192, 16);
@@ -198,7 +191,7 @@ static void read_q6_k(const unsigned char *b, raw_block *r)
     }
 }
 
-static void read_iq4_xs(const unsigned char *b, raw_block *r)
+static void read_iq4_xs(const unsigned char *b, bm_raw_block *r)
 {
     int tops = read_u16(b + 2);
 
@@ -210,16 +203,12 @@ static void read_iq4_xs(const unsigned char *b, raw_block *r)
 }
 
 /* Sets what place_head and place_codes use of the type. */
-static void read_block(bm_qtype type, const unsigned char *b, raw_block *r)
+static void read_block(bm_qtype type, const unsigned char *b, bm_raw_block *r)
 {
-    bm_small_block small;
     const bm_small_type *t = bm_small_type_of(type);
 
     if (t != NULL) {
-        t->read(b, &small);
-        memcpy(r->code, small.code, sizeof r->code);
-        memcpy(r->x, small.scale, sizeof r->x);
-        r->d = small.d;
+        t->read(b, r);
         return;
     }
     switch (type) {
@@ -249,7 +238,7 @@ static void place_pairs(unsigned char *h, int row, const uint8_t *x, const uint8
     }
 }
 
-static void place_head(bm_qtype type, unsigned char *h, int row, const raw_block *r)
+static void place_head(bm_qtype type, unsigned char *h, int row, const bm_raw_block *r)
 {
     if (type == BM_MXFP4) {
         h[row] = (unsigned char)r->d;
@@ -449,7 +438,7 @@ static void pack_row(const bm_packed *p, unsigned char *tile, int r, const unsig
     const bm_qtraits *t = bm_qtype_traits((uint32_t)p->type);
     const bm_layout *l = &layouts[p->type];
     unsigned char *quants;
-    raw_block raw;
+    bm_raw_block raw;
 
     if (!t->quantized) {
         for (int64_t k = 0; k < p->n_cols; k++)

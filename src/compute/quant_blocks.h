@@ -27,19 +27,19 @@ void bm_dequantize_nvfp4(const void *blocks, float *out, size_t n);
 /* The 16 levels of IQ4_NL and IQ4_XS. */
 extern const signed char bm_iq4_levels[16];
 
-/* A block of quant_iq.c's types (IQ1 IQ2 IQ3 TQ1_0 TQ2_0 Q1_0 Q2_0 NVFP4) as whole numbers: value = d * (2 scale + 1) * factor
- * * level[code], every product exact in f32. */
-typedef struct bm_small_block {
+/* A block of one row as whole numbers. */
+typedef struct bm_raw_block {
     uint8_t code[256];
-    uint8_t scale[16];           /* as stored: 4 or 3 bits; NVFP4: the bytes of the four scales */
-    uint16_t d;                  /* bits of the f16 */
-} bm_small_block;
+    uint16_t d, m;               /* bits of the f16; MXFP4: d is the exponent byte */
+    uint8_t x[16], y[16];        /* sub-scales and mins as stored (8, 6 with their offset, 4 or 3 bits); NVFP4: its scales */
+} bm_raw_block;
 
-/* How the scales of such a type lie. */
+/* How the scales lie in quant_iq.c's types (IQ1 IQ2 IQ3 TQ1_0 TQ2_0 Q1_0 Q2_0 NVFP4). But for NVFP4, value = d * (2x + 1) * factor
+ * * level[code], every product exact in f32. */
 typedef enum bm_scale_kind { BM_SCALE_NONE, BM_SCALE_32, BM_SCALE_16, BM_SCALE_UE4M3_16 } bm_scale_kind;
 
 typedef struct bm_small_type {
-    void (*read)(const unsigned char *block, bm_small_block *out);
+    void (*read)(const unsigned char *block, bm_raw_block *out);       /* of code, d and x what the type has */
     const int8_t *levels;        /* 16, so that four bits of a code can never be beside it */
     bm_scale_kind kind;
     float factor;                /* a power of two */

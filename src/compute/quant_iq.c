@@ -35,7 +35,16 @@ enum { SUPER = 256 };
 static uint16_t read_u16(const unsigned char *p) { return (uint16_t)(p[0] | p[1] << 8); }
 static uint32_t read_u32(const unsigned char *p) { return (uint32_t)read_u16(p) | (uint32_t)read_u16(p + 2) << 16; }
 
-/* Eight fields of 2 bits, or of 1 bit, or four of 4 bits, each to a byte of its own, the lowest first. */
+static uint64_t read_u64(const unsigned char *p)
+{
+    uint64_t x;
+
+    memcpy(&x, p, 8);
+    return x;
+}
+
+/* Eight fields of 2 bits, or of 1 bit, or four of 4 bits, each to a byte of its own, the lowest first (little-endian, as all our
+ * machines). */
 static uint64_t spread2(uint64_t x)
 {
     x = (x | x << 24) & 0x000000FF000000FFu;
@@ -58,11 +67,7 @@ static uint64_t spread4(uint64_t x)
 
 static unsigned eighth_sign(unsigned seven) { return seven | (unsigned)__builtin_parity(seven) << 7; }
 
-static void put8(uint8_t *code, uint64_t bytes)
-{
-    for (int i = 0; i < 8; i++)
-        code[i] = (uint8_t)(bytes >> 8 * i);
-}
+static void put8(uint8_t *code, uint64_t bytes) { memcpy(code, &bytes, 8); }
 
 static void put_iq2(uint8_t *code, unsigned grid, unsigned signs) { put8(code, spread2(grid) | spread1(signs) << 2); }
 static void put_iq1(uint8_t *code, unsigned grid, bool negative) { put8(code, spread2(grid) | (negative ? 0x0404040404040404u : 0)); }
@@ -71,13 +76,13 @@ static void put_iq3(uint8_t *code, unsigned grid, unsigned next, unsigned signs)
     put8(code, spread4(grid) | spread4(next) << 32 | spread1(signs) << 3);
 }
 
-static void read_iq2_xxs(const unsigned char *b, bm_small_block *r)
+static void read_iq2_xxs(const unsigned char *b, bm_raw_block *r)
 {
     r->d = read_u16(b);
     for (int g = 0; g < 8; g++) {
         const unsigned char *q = b + 2 + 8 * g;
         uint32_t rest = read_u32(q + 4);
-        r->scale[g] = (uint8_t)(rest >> 28);
+        r->x[g] = (uint8_t)(rest >> 28);
         for (int i = 0; i < 4; i++)
             put_iq2(r->code + 32 * g + 8 * i, bm_grid_iq2xxs[q[i]], eighth_sign(rest >> 7 * i & 127));
     }
@@ -89,66 +94,66 @@ static void read_nibbles(const unsigned char *from, int n, uint8_t *out)
         out[i] = from[i / 2] >> 4 * (i & 1) & 15;
 }
 
-static void read_iq2_xs(const unsigned char *b, bm_small_block *r)
+static void read_iq2_xs(const unsigned char *b, bm_raw_block *r)
 {
     r->d = read_u16(b);
-    read_nibbles(b + 66, 16, r->scale);
+    read_nibbles(b + 66, 16, r->x);
     for (int i = 0; i < 32; i++) {
         unsigned q = read_u16(b + 2 + 2 * i);
         put_iq2(r->code + 8 * i, bm_grid_iq2xs[q & 511], eighth_sign(q >> 9));
     }
 }
 
-static void read_iq2_s(const unsigned char *b, bm_small_block *r)
+static void read_iq2_s(const unsigned char *b, bm_raw_block *r)
 {
     r->d = read_u16(b);
-    read_nibbles(b + 74, 16, r->scale);
+    read_nibbles(b + 74, 16, r->x);
     for (int i = 0; i < 32; i++)
         put_iq2(r->code + 8 * i, bm_grid_iq2s[b[2 + i] | (b[66 + i / 4] >> 2 * (i & 3) & 3) << 8], b[34 + i]);
 }
 
-static void read_iq3_xxs(const unsigned char *b, bm_small_block *r)
+static void read_iq3_xxs(const unsigned char *b, bm_raw_block *r)
 {
     r->d = read_u16(b);
     for (int g = 0; g < 8; g++) {
         const unsigned char *q = b + 2 + 8 * g;
         uint32_t rest = read_u32(b + 66 + 4 * g);
-        r->scale[g] = (uint8_t)(rest >> 28);
+        r->x[g] = (uint8_t)(rest >> 28);
         for (int i = 0; i < 4; i++)
             put_iq3(r->code + 32 * g + 8 * i, bm_grid_iq3xxs[q[2 * i]], bm_grid_iq3xxs[q[2 * i + 1]], eighth_sign(rest >> 7 * i & 127));
     }
 }
 
-static void read_iq3_s(const unsigned char *b, bm_small_block *r)
+static void read_iq3_s(const unsigned char *b, bm_raw_block *r)
 {
     const unsigned char *q = b + 2;
 
     r->d = read_u16(b);
-    read_nibbles(b + 106, 8, r->scale);
+    read_nibbles(b + 106, 8, r->x);
     for (int i = 0; i < 32; i++) {
         unsigned high = b[66 + i / 4] >> 2 * (i & 3);
         put_iq3(r->code + 8 * i, bm_grid_iq3s[q[2 * i] | (high & 1) << 8], bm_grid_iq3s[q[2 * i + 1] | (high & 2) << 7], b[74 + i]);
     }
 }
 
-static void read_iq1_s(const unsigned char *b, bm_small_block *r)
+static void read_iq1_s(const unsigned char *b, bm_raw_block *r)
 {
     r->d = read_u16(b);
     for (int g = 0; g < 8; g++) {
         unsigned high = read_u16(b + 34 + 2 * g);
-        r->scale[g] = high >> 12 & 7;
+        r->x[g] = high >> 12 & 7;
         for (int i = 0; i < 4; i++)
             put_iq1(r->code + 32 * g + 8 * i, bm_grid_iq1[b[2 + 4 * g + i] | (high >> 3 * i & 7) << 8], high >> 15);
     }
 }
 
-static void read_iq1_m(const unsigned char *b, bm_small_block *r)
+static void read_iq1_m(const unsigned char *b, bm_raw_block *r)
 {
     r->d = 0;
     for (int i = 0; i < 4; i++)
         r->d |= (uint16_t)(read_u16(b + 48 + 2 * i) >> 12 << 4 * i);
     for (int i = 0; i < 16; i++)
-        r->scale[i] = read_u16(b + 48 + 2 * (i / 4)) >> 3 * (i & 3) & 7;
+        r->x[i] = read_u16(b + 48 + 2 * (i / 4)) >> 3 * (i & 3) & 7;
     for (int i = 0; i < 32; i++) {
         unsigned high = b[32 + i / 2] >> 4 * (i & 1);
         put_iq1(r->code + 8 * i, bm_grid_iq1[b[i] | (high & 7) << 8], high & 8);
@@ -165,7 +170,7 @@ static uint8_t *read_digits(const unsigned char *q, int n, int digits, uint8_t *
     return code;
 }
 
-static void read_tq1_0(const unsigned char *b, bm_small_block *r)
+static void read_tq1_0(const unsigned char *b, bm_raw_block *r)
 {
     uint8_t *code = read_digits(b, 32, 5, r->code);
 
@@ -174,33 +179,33 @@ static void read_tq1_0(const unsigned char *b, bm_small_block *r)
     r->d = read_u16(b + 52);
 }
 
-static void read_tq2_0(const unsigned char *b, bm_small_block *r)
+static void read_tq2_0(const unsigned char *b, bm_raw_block *r)
 {
-    for (int i = 0; i < SUPER; i++)
-        r->code[i] = b[32 * (i / 128) + i % 32] >> 2 * (i / 32 % 4) & 3;
+    for (int i = 0; i < SUPER; i += 8)
+        put8(r->code + i, read_u64(b + 32 * (i / 128) + i % 32) >> 2 * (i / 32 % 4) & 0x0303030303030303u);
     r->d = read_u16(b + 64);
 }
 
-static void read_q1_0(const unsigned char *b, bm_small_block *r)
+static void read_q1_0(const unsigned char *b, bm_raw_block *r)
 {
     r->d = read_u16(b);
     for (int i = 0; i < 16; i++)
         put8(r->code + 8 * i, spread1(b[2 + i]));
 }
 
-static void read_q2_0(const unsigned char *b, bm_small_block *r)
+static void read_q2_0(const unsigned char *b, bm_raw_block *r)
 {
     r->d = read_u16(b);
     for (int i = 0; i < 8; i++)
         put8(r->code + 8 * i, spread2(read_u16(b + 2 + 2 * i)));
 }
 
-static void read_nvfp4(const unsigned char *b, bm_small_block *r)
+static void read_nvfp4(const unsigned char *b, bm_raw_block *r)
 {
     r->d = 0;
-    memcpy(r->scale, b, 4);
-    for (int i = 0; i < 64; i++)
-        r->code[i] = b[4 + 8 * (i / 16) + i % 8] >> 4 * (i / 8 & 1) & 15;
+    memcpy(r->x, b, 4);
+    for (int i = 0; i < 64; i += 8)
+        put8(r->code + i, read_u64(b + 4 + 8 * (i / 16)) >> 4 * (i / 8 & 1) & 0x0F0F0F0F0F0F0F0Fu);
 }
 
 /* The bits of both NaNs (0x7F and 0xFF) are what ggml makes of them: 0 and 240. */
@@ -233,12 +238,12 @@ static const bm_small_type types[BM_QTYPE_END] = {
 
 const bm_small_type *bm_small_type_of(bm_qtype type) { return types[type].read != NULL ? &types[type] : NULL; }
 
-static float scale_of(const bm_small_type *t, const bm_small_block *r, float d, int i)
+static float scale_of(const bm_small_type *t, const bm_raw_block *r, float d, int i)
 {
     switch (t->kind) {
-    case BM_SCALE_32: return d * (float)(2 * r->scale[i / 32] + 1) * t->factor;
-    case BM_SCALE_16: return d * (float)(2 * r->scale[i / 16] + 1) * t->factor;
-    case BM_SCALE_UE4M3_16: return bm_half_of_ue4m3(r->scale[i / 16]);
+    case BM_SCALE_32: return d * (float)(2 * r->x[i / 32] + 1) * t->factor;
+    case BM_SCALE_16: return d * (float)(2 * r->x[i / 16] + 1) * t->factor;
+    case BM_SCALE_UE4M3_16: return bm_half_of_ue4m3(r->x[i / 16]);
     default: return d;
     }
 }
@@ -247,7 +252,7 @@ static void dequantize(bm_qtype type, const unsigned char *b, float *out, size_t
 {
     const bm_small_type *t = &types[type];
     const bm_qtraits *traits = bm_qtype_traits(type);
-    bm_small_block r;
+    bm_raw_block r;
 
     for (; n != 0; n -= (size_t)traits->block_len, b += traits->block_bytes) {
         t->read(b, &r);
