@@ -159,26 +159,24 @@ def prefix(ctx):
 # ---- speculation ----
 
 def speculation(ctx):
-    """bench/speculation.py prints one JSON line per case: case, gain, same, and what else it knows."""
-    script = os.path.join(HERE, "speculation.py")
-    if not os.path.exists(script):
-        print("speculation: bench/speculation.py is not there", flush=True)
-        return
+    labels = {"speculation-rewrite": "speculation: a text copied with two words changed", "speculation-story": "speculation: free text",
+              "speculation-random": "speculation: noise"}
     for model in ctx.models:
-        if ctx.rows.have(ctx, "speculation", name_of(model), ["speculation-copy", "speculation-random"]):
+        if ctx.rows.have(ctx, "speculation", name_of(model), labels):
             continue
+        out, error = "", None
         try:
-            out = run([sys.executable, script, "--program", ctx.program, "--model", model, "--threads", str(ctx.threads), "--json"]
-                      + ["--quick"] * ctx.quick, ctx.env)
-            rows = [json.loads(x) for x in out.splitlines() if x.startswith("{")]
+            out = run([sys.executable, os.path.join(HERE, "speculation.py"), "--program", ctx.program, "--models", model, "--threads",
+                       str(ctx.threads), "--rounds", str(ctx.rounds_of(.6))], ctx.env)
         except Failure as e:
-            rows = [{"case": "copy", "error": str(e)}]
-        for r in rows:
-            case = "speculation-" + r.pop("case").removeprefix("speculation-")
-            same = r.get("same")
-            row_of(ctx, "speculation", model, case, r.pop("label", case.replace("-", ", ")), "times", "higher", baimo=r.get("gain"),
-                   gain=r.get("gain"), error=r.pop("error", None), detail=r,
-                   note=None if same is None else "the same bytes" if same else "OTHER BYTES")
+            error = str(e)
+        rows = {r["case"]: r for r in (json.loads(x) for x in out.splitlines() if x.startswith("{"))}
+        for case, label in labels.items():
+            r = rows.get(case)
+            note = r and (f"{r['off_tok_s']} to {r['on_tok_s']} tok/s, {r['accepted']} of {r['drafted']} guesses right, "
+                          + ("the same bytes" if r["same"] else "OTHER BYTES"))
+            row_of(ctx, "speculation", model, case, label, "times", "higher", baimo=r and r["ratio"], gain=r and r["ratio"],
+                   error=None if r else error or "no result", note=note, detail=r)
 
 
 # ---- threads ----
@@ -204,13 +202,15 @@ def scaling(ctx):
         except Failure as e:
             row_of(ctx, "scaling", model, "serial:decode1", "serial share of a step", "share", "lower", error=str(e))
             continue
-        for r in (json.loads(x) for x in out.splitlines() if x.startswith("{")):
-            if r.get("threads") != ctx.threads:
+        rows = [json.loads(x) for x in out.splitlines() if x.startswith("{")]
+        for r in rows:
+            if r["threads"] != ctx.threads:
                 continue
+            many = next((x for x in rows if x["case"] == r["case"] and x["threads"] == 16), r)
             note = (f"{r['barriers_per_layer']:.1f} barriers a layer, {r['barriers_per_step']:.0f} a step of {r['step_ms']:.2f} ms; waiting "
-                    f"{r['wait_share']:.1%}; speed-up by balance alone on 16 threads {r['speedup_16']:.1f}")
+                    f"{r['wait_share']:.1%}; by the balance of its chunks {many['speedup']:.1f} times as fast on {many['threads']} threads")
             row_of(ctx, "scaling", model, f"serial:{r['case']}", f"serial share of a step, {r['label']}", "share", "lower",
-                   baimo=r["serial_share"], note=note, detail=r)
+                   baimo=r["serial_share"], note=note, detail={"own": r, "many": many})
 
 
 # ---- a quota of one CPU ----

@@ -12,7 +12,7 @@ OWN = {
     "rss": ("<=", 1.0, "ratio"), "second-pss": ("<=", 0.1, "share"),
     "beside": ("<=", 2.0, "stretch"),
     "prefix-later": ("<=", 0.1, "share"), "prefix-once": ("<=", 1.1, "computed"),
-    "speculation-copy": (">=", 2.0, "gain"), "speculation-random": (">=", 0.97, "gain"),
+    "speculation-rewrite": (">=", 2.0, "gain"), "speculation-random": (">=", 0.97, "gain"),
     "serial": ("<=", 0.02, "baimo"), "threads16": (">=", 1, "same"), "quota": (">=", 0.9, "share"),
 }
 

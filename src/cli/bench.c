@@ -2,59 +2,18 @@
  * What is timed is what serving does with warm weights: forward, the logits of the rows that are sampled, and the choice of the
  * token. Prompts are random tokens, other ones for each sequence and repeat; decoding goes on with what the model says, end of
  * text or not. With --depth the KV already holds N tokens before anything is timed. No cache, no speculation. */
-#include "cli/cli.h"
+#include "cli/bench.h"
 #include "cli/packs.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "compute/machine.h"
-#include "engine/sampler.h"
-#include "model/model.h"
 #include "platform/shelf.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { STEP_TOKENS = 512, MAX_REPEAT = 1000, MAX_PARALLEL = 256 };
-
-typedef struct settings {
-    int64_t prompt, gen, depth, parallel, threads, repeat;
-    bool json, machine, no_pack;
-} settings;
-
-typedef struct lane {            /* one sequence */
-    void **pages[BM_MAX_KV_GROUPS];
-    bm_seq_kv kv;
-    int32_t *tokens;             /* [depth + prompt + 1] */
-    int32_t pos, next;
-    uint64_t hash;               /* of the tokens that it was given or made, from the end of the prompt on */
-} lane;
-
-typedef struct bench {
-    const settings *o;
-    char name[128], sha256[65];
-    bool is_known;
-    bm_known_file known;
-    bm_team *team;
-    bm_model *model;
-    bm_step *step;
-    const bm_model_info *info;
-    bm_isa isa;
-    bm_cpu cpu;
-    lane *lanes;
-    int n_pages;
-    float *logits;               /* [BM_LOGIT_ROWS][V] */
-    bm_sampler *samplers;        /* one per thread */
-    int32_t rows[BM_LOGIT_ROWS];
-    lane *row_lanes[BM_LOGIT_ROWS];
-    int n_rows;
-    uint64_t hash;               /* of all lanes and repeats: equal exactly when all tokens are */
-    uint64_t step_bytes;         /* weights that a step reads at least once */
-    double token_ops, head_ops;  /* multiplications and additions of one token's matrices, and of its logits */
-    double prefill[MAX_REPEAT], decode[MAX_REPEAT];
-} bench;
 
 static uint64_t random_bits(uint64_t *state)
 {
@@ -87,27 +46,27 @@ static int choose(bench *b, bm_error *err)
     return rc;
 }
 
-static int want_row(bench *b, int32_t row, lane *l, bm_error *err)
+static int want_row(bench *b, int32_t row, bench_lane *l, bm_error *err)
 {
     b->rows[b->n_rows] = row;
     b->row_lanes[b->n_rows++] = l;
     return b->n_rows == BM_LOGIT_ROWS ? choose(b, err) : 0;
 }
 
-/* All lanes up to position `until`, in steps of at most STEP_TOKENS; at the end their next token when `sample`. */
-static int prefill(bench *b, int32_t until, bool sample, bm_error *err)
+/* All lanes up to position `until`, in steps of at most BENCH_STEP_TOKENS; at the end their next token when `sample`. */
+int bench_prefill(bench *b, int32_t until, bool sample, bm_error *err)
 {
-    bm_run runs[MAX_PARALLEL];
+    bm_run runs[BENCH_MAX_PARALLEL];
     int n_runs = 0, n_tokens = 0, rc = 0;
 
     for (int i = 0; i < b->o->parallel && rc == 0; i++)
         while (rc == 0 && b->lanes[i].pos < until) {
-            lane *l = &b->lanes[i];
-            int n = until - l->pos < STEP_TOKENS - n_tokens ? until - l->pos : STEP_TOKENS - n_tokens;
+            bench_lane *l = &b->lanes[i];
+            int n = until - l->pos < BENCH_STEP_TOKENS - n_tokens ? until - l->pos : BENCH_STEP_TOKENS - n_tokens;
             runs[n_runs++] = (bm_run){ l->tokens + l->pos, n, l->pos, &l->kv };
             l->pos += n, n_tokens += n;
             bool last = i == b->o->parallel - 1 && l->pos == until;
-            if (n_tokens < STEP_TOKENS && !last)
+            if (n_tokens < BENCH_STEP_TOKENS && !last)
                 break;
             rc = bm_model_forward(b->model, b->step, b->team, runs, n_runs, err);
             for (int r = 0, row = 0; r < n_runs && rc == 0 && sample; row += runs[r].n_tokens, r++)
@@ -120,14 +79,14 @@ static int prefill(bench *b, int32_t until, bool sample, bm_error *err)
     return rc;
 }
 
-static int decode(bench *b, int64_t n_steps, bm_error *err)
+int bench_decode(bench *b, int64_t n_steps, bm_error *err)
 {
-    bm_run runs[MAX_PARALLEL];
+    bm_run runs[BENCH_MAX_PARALLEL];
     int rc = 0;
 
     for (int64_t s = 0; s < n_steps && rc == 0; s++) {
         for (int i = 0; i < b->o->parallel; i++) {
-            lane *l = &b->lanes[i];
+            bench_lane *l = &b->lanes[i];
             l->hash = bm_hash64(&l->next, sizeof l->next, l->hash);
             runs[i] = (bm_run){ &l->next, 1, l->pos++, &l->kv };
         }
@@ -141,11 +100,11 @@ static int decode(bench *b, int64_t n_steps, bm_error *err)
 }
 
 /* Fresh tokens, zeroed KV. */
-static void reset(bench *b, uint64_t repeat)
+void bench_reset(bench *b, uint64_t repeat)
 {
     for (int i = 0; i < b->o->parallel; i++) {
-        lane *l = &b->lanes[i];
-        uint64_t state = repeat * MAX_PARALLEL + (uint64_t)i + 1;
+        bench_lane *l = &b->lanes[i];
+        uint64_t state = repeat * BENCH_MAX_PARALLEL + (uint64_t)i + 1;
         for (int64_t t = 0; t <= b->o->depth + b->o->prompt; t++)
             l->tokens[t] = (int32_t)(random_bits(&state) % (uint64_t)b->info->n_vocab);
         l->pos = 0;
@@ -159,17 +118,17 @@ static void reset(bench *b, uint64_t repeat)
 
 static int run_once(bench *b, int repeat, bm_error *err)
 {
-    const settings *o = b->o;
+    const bench_settings *o = b->o;
     int rc;
 
-    reset(b, (uint64_t)repeat);
-    if ((rc = prefill(b, (int32_t)o->depth, false, err)) < 0)
+    bench_reset(b, (uint64_t)repeat);
+    if ((rc = bench_prefill(b, (int32_t)o->depth, false, err)) < 0)
         return rc;
     int64_t begin = bm_now_ns();
-    if ((rc = prefill(b, (int32_t)(o->depth + o->prompt), true, err)) < 0)
+    if ((rc = bench_prefill(b, (int32_t)(o->depth + o->prompt), true, err)) < 0)
         return rc;
     int64_t middle = bm_now_ns();
-    if ((rc = decode(b, o->gen, err)) < 0)
+    if ((rc = bench_decode(b, o->gen, err)) < 0)
         return rc;
     for (int i = 0; i < o->parallel; i++)
         b->hash = bm_hash64(&b->lanes[i].next, sizeof b->lanes[i].next, b->hash ^ b->lanes[i].hash);
@@ -184,9 +143,9 @@ static int warm_up(bench *b, bm_error *err)
     int32_t n = (int32_t)(b->o->prompt + b->o->depth < 64 ? b->o->prompt + b->o->depth : 64);
     int rc;
 
-    reset(b, 999);
-    rc = prefill(b, n, false, err);
-    return rc < 0 ? rc : decode(b, b->o->gen < 4 ? b->o->gen : 4, err);
+    bench_reset(b, 999);
+    rc = bench_prefill(b, n, false, err);
+    return rc < 0 ? rc : bench_decode(b, b->o->gen < 4 ? b->o->gen : 4, err);
 }
 
 /* ---- setting up ---- */
@@ -201,7 +160,7 @@ static void bench_done(bench *b)
         }
         bm_free(b->lanes[i].tokens);
     }
-    for (int i = 0; b->samplers != NULL && i < bm_team_size(b->team); i++)
+    for (int i = 0; b->samplers != NULL && i < b->n_workers; i++)
         bm_sampler_done(&b->samplers[i]);
     bm_free(b->samplers);
     bm_free(b->lanes);
@@ -211,7 +170,7 @@ static void bench_done(bench *b)
     bm_team_free(b->team);
 }
 
-static int make_lane(bench *b, lane *l, bm_error *err)
+static int make_lane(bench *b, bench_lane *l, bm_error *err)
 {
     if ((l->tokens = bm_calloc((size_t)(b->o->depth + b->o->prompt + 1), sizeof *l->tokens)) == NULL)
         return bm_fail(err, BM_NOMEM, "no memory for the tokens");
@@ -279,18 +238,19 @@ static int open_model(bench *b, const char *path, bm_error *err)
     if ((rc = bm_model_plan(&plan, gguf, &options, err)) == 0 && (rc = check_fit(b, &plan, err)) == 0 &&
         (rc = bm_team_new(&b->team, n_threads, err)) == 0)
         rc = cli_model_open(&b->model, gguf, &options, b->is_known ? &b->known : NULL, b->o->no_pack, b->team, err);
+    b->n_workers = b->o->scaling ? bench_scaling_threads(n_threads) : n_threads;
     note_limits(b, gguf, &plan);
     bm_gguf_close(gguf);
-    if (rc < 0 || (rc = bm_step_new(&b->step, b->model, STEP_TOKENS, n_threads, err)) < 0)
+    if (rc < 0 || (rc = bm_step_new(&b->step, b->model, BENCH_STEP_TOKENS, b->n_workers, err)) < 0)
         return rc;
     b->info = bm_model_get_info(b->model);
     b->n_pages = (int)((b->o->depth + b->o->prompt + b->o->gen + BM_PAGE_TOKENS - 1) / BM_PAGE_TOKENS) + 1;
     b->lanes = bm_calloc((size_t)b->o->parallel, sizeof *b->lanes);
-    b->samplers = bm_calloc((size_t)n_threads, sizeof *b->samplers);
+    b->samplers = bm_calloc((size_t)b->n_workers, sizeof *b->samplers);
     b->logits = bm_alloc_aligned((size_t)BM_LOGIT_ROWS * (size_t)b->info->n_vocab * sizeof(float), 64);
     if (b->lanes == NULL || b->samplers == NULL || b->logits == NULL)
         return bm_fail(err, BM_NOMEM, "no memory for %" PRId64 " sequences", b->o->parallel);
-    for (int i = 0; i < n_threads; i++)
+    for (int i = 0; i < b->n_workers; i++)
         if ((rc = bm_sampler_init(&b->samplers[i], bm_kernels_get(b->isa), b->info->n_vocab, err)) < 0)
             return rc;
     for (int i = 0; i < b->o->parallel; i++)
@@ -332,7 +292,7 @@ static void add_spread(json_t *json, const char *what, spread s)
 
 static json_t *result_json(bench *b, spread pre, spread dec)
 {
-    const settings *o = b->o;
+    const bench_settings *o = b->o;
     json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I}", "model", b->name, "sha256",
                              b->sha256, "arch", b->info->arch, "quantization", b->info->quantization, "params",
                              (json_int_t)b->info->n_params, "version", BM_VERSION, "cpu", b->cpu.model, "isa",
@@ -354,7 +314,7 @@ static json_t *result_json(bench *b, spread pre, spread dec)
     return json;
 }
 
-static void print_row(const char *what, int64_t n, const settings *o, spread s)
+static void print_row(const char *what, int64_t n, const bench_settings *o, spread s)
 {
     printf("%-8s %6" PRId64 " %9" PRId64 " %9" PRId64 " %12.1f %14.1f - %.1f\n", what, n, o->depth, o->parallel, s.median, s.min, s.max);
 }
@@ -395,7 +355,7 @@ static int resolve(bench *b, const char *model, char path[4096], bm_error *err)
     return rc;
 }
 
-static int bench_model(const char *model, const settings *o, bm_error *err)
+static int bench_model(const char *model, const bench_settings *o, bm_error *err)
 {
     bench *b = bm_zalloc(sizeof *b);
     char path[4096];
@@ -408,9 +368,11 @@ static int bench_model(const char *model, const settings *o, bm_error *err)
     if ((rc = bm_isa_choose(&b->isa, &b->cpu, err)) == 0 && (rc = resolve(b, model, path, err)) == 0 &&
         (rc = open_model(b, path, err)) == 0)
         rc = warm_up(b, err);
-    for (int i = 0; i < o->repeat && rc == 0; i++)
+    if (rc == 0 && o->scaling)
+        rc = bench_scaling(b, err);
+    for (int i = 0; i < o->repeat && rc == 0 && !o->scaling; i++)
         rc = run_once(b, i, err);
-    if (rc == 0)
+    if (rc == 0 && !o->scaling)
         rc = report(b);
     bench_done(b);
     bm_free(b);
@@ -419,7 +381,7 @@ static int bench_model(const char *model, const settings *o, bm_error *err)
 
 /* ---- the machine ---- */
 
-static int bench_machine(const settings *o, bm_error *err)
+static int bench_machine(const bench_settings *o, bm_error *err)
 {
     bm_machine m;
     bm_team *team;
@@ -450,30 +412,36 @@ static int bench_machine(const settings *o, bm_error *err)
 
 int cmd_bench(int argc, char **argv)
 {
-    settings o = { .prompt = 512, .gen = 128, .parallel = 1, .repeat = 5 };
+    bench_settings o = { .prompt = 512, .gen = 128, .parallel = 1, .repeat = 5 };
     const cli_option table[] = {
         { "prompt", "-p", CLI_INT, &o.prompt, 0, 1 << 20, "N", "tokens of each prompt (default 512; 0: decode only)" },
         { "gen", "-n", CLI_INT, &o.gen, 0, 1 << 20, "N", "tokens to generate per sequence (default 128)" },
         { "depth", "-d", CLI_INT, &o.depth, 0, 1 << 20, "N", "tokens already in the KV before anything is timed (default 0)" },
-        { "parallel", "-np", CLI_INT, &o.parallel, 1, MAX_PARALLEL, "N", "sequences at once (default 1)" },
+        { "parallel", "-np", CLI_INT, &o.parallel, 1, BENCH_MAX_PARALLEL, "N", "sequences at once (default 1)" },
         { "threads", "-t", CLI_INT, &o.threads, 0, 1024, "N", "threads (default 0: what the machine allows)" },
-        { "repeat", "-r", CLI_INT, &o.repeat, 1, MAX_REPEAT, "R", "runs; the median and the spread are given (default 5)" },
+        { "repeat", "-r", CLI_INT, &o.repeat, 1, BENCH_MAX_REPEAT, "R", "runs; the median and the spread are given (default 5)" },
         { "machine", NULL, CLI_FLAG, &o.machine, 0, 0, NULL, "the machine instead of a model: bandwidth, int8, bf16 and fp32 peaks" },
+        { "scaling", NULL, CLI_FLAG, &o.scaling, 0, 0, NULL, "instead of speeds: barriers, serial share and balance of a step, by number of\n"
+          "threads" },
         { "no-pack", NULL, CLI_FLAG, &o.no_pack, 0, 0, NULL, CLI_NO_PACK_HELP },
         { "json", NULL, CLI_FLAG, &o.json, 0, 0, NULL, "one JSON object a line" },
         { 0 },
     };
     const cli_command command = {
         "bench", "[MODEL]", "Speed of prefill and decode in tokens per second, of all sequences together.",
-        "baimo bench smollm2 -p 512 -n 128 -np 4 --json\nbaimo bench --machine", table,
+        "baimo bench smollm2 -p 512 -n 128 -np 4 --json\nbaimo bench smollm2 --scaling\nbaimo bench --machine", table,
     };
     bm_error err;
     int n, rc;
 
     if ((rc = cli_parse(&command, argc, argv, &n)) != 0)
         return rc - 1;
+    if (o.machine && o.scaling)
+        return cli_usage_error("bench", "--machine and --scaling are two measurements: give one");
     if (n > 1 || (o.machine && n > 0))
         return cli_usage_error("bench", o.machine ? "--machine takes no MODEL" : "takes one MODEL, got %d arguments", n);
+    if (o.scaling)
+        o = bench_scaling_room(&o);
     if (o.prompt + o.gen == 0)
         return cli_usage_error("bench", "--prompt and --gen are both 0: nothing to measure");
     rc = o.machine ? bench_machine(&o, &err) : bench_model(n == 1 ? argv[0] : NULL, &o, &err);

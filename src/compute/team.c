@@ -1,9 +1,17 @@
 /* team.c - the thread team: one job word, one generation word for barriers, and claims by an atomic counter per phase.
- * Waiting is a bounded spin, then a few yields, then a futex: with more workers than CPUs a long spin would only take the
- * core from the worker that is waited for. Owners: the caller of run() writes fn and arg before the release on `job`. */
+ * Waiting is a bounded spin, then a futex. With more workers than CPUs (or than the quota allows) a long spin would only take
+ * the core from the worker that is waited for: then it is short, and a few yields come before the sleep. With enough CPUs
+ * nobody yields: beside another program a yield gives away a whole slice of time, a sleeper is woken at once.
+ * Owners: the caller of run() writes fn and arg before the release on `job`.
+ *
+ * Lines: what is written at a barrier (arrived, done, the two claim counters, each worker's phase) stands apart from each other
+ * and from what is only read. One counter of arrivals is enough for one socket: 64 arrivals take about 64 transfers of a line,
+ * 3 to 6 us, beside phases of 50 us and more that such a machine's models have. A tree of counters by NUMA node would be next;
+ * so would pages of weights placed by node, which needs claims that prefer a node: neither can be measured on two cores. */
 #define _GNU_SOURCE
 #include "compute/team.h"
 #include "compute/cpu.h"
+#include "compute/team_profile.h"
 #include "base/mem.h"
 
 #include <limits.h>
@@ -16,7 +24,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { LINE = 64, YIELDS = 8 };
+enum { LINE = 64, SPIN = 2000, SPIN_CROWDED = 20, YIELDS_CROWDED = 8 };      /* 2000: about 80 us at 140 cycles a pause */
 
 typedef struct signal_word {         /* a word that changes, and how many sleep until it does */
     _Alignas(LINE) atomic_uint value;
@@ -27,16 +35,19 @@ struct bm_team {
     signal_word job;                 /* changes when a run starts or the team ends */
     signal_word done;                /* changes when a barrier opens */
     _Alignas(LINE) atomic_uint arrived;
-    _Alignas(LINE) atomic_size_t next[2];        /* claim counters of even and odd phases */
-    _Alignas(LINE) atomic_ulong barriers;
-    void (*fn)(bm_worker *, void *);
+    struct { _Alignas(LINE) atomic_size_t at; } next[2];         /* claim counters of even and odd phases */
+    _Alignas(LINE) unsigned long barriers;       /* written by the last at a barrier */
+    _Alignas(LINE) void (*fn)(bm_worker *, void *);              /* from here on: written between runs only */
     void *arg;
+    _Atomic(bm_profile *) profile;   /* NULL: not wanted */
     atomic_bool stop;
     int n, started;
-    int spin;                        /* looks before yielding */
+    int spin, yields;                /* looks before sleeping */
     pthread_t *threads;
     bm_worker *workers;
 };
+
+static inline bm_profile *profile_of(bm_team *team) { return atomic_load_explicit(&team->profile, memory_order_relaxed); }
 
 static inline void relax(void)
 {
@@ -48,14 +59,14 @@ static inline void relax(void)
 }
 
 /* Return when word no longer is `old`. */
-static void wait_change(signal_word *word, unsigned old, int spin)
+static void wait_change(const bm_team *team, signal_word *word, unsigned old)
 {
-    for (int i = 0; i < spin; i++) {
+    for (int i = 0; i < team->spin; i++) {
         if (atomic_load_explicit(&word->value, memory_order_acquire) != old)
             return;
         relax();
     }
-    for (int i = 0; i < YIELDS; i++) {
+    for (int i = 0; i < team->yields; i++) {
         if (atomic_load_explicit(&word->value, memory_order_acquire) != old)
             return;
         sched_yield();
@@ -78,16 +89,20 @@ static void change(signal_word *word)
 
 bool bm_worker_claim(bm_worker *w, size_t n_items, size_t chunk, size_t *begin, size_t *end)
 {
-    atomic_size_t *next = &w->team->next[w->phase & 1];
+    atomic_size_t *next = &w->team->next[w->phase & 1].at;
+    bm_profile *profile = profile_of(w->team);
     size_t at;
 
     if (chunk == 0)
         chunk = 1;
-    if (atomic_load_explicit(next, memory_order_relaxed) >= n_items)
+    if (atomic_load_explicit(next, memory_order_relaxed) >= n_items ||
+        (at = atomic_fetch_add_explicit(next, chunk, memory_order_relaxed)) >= n_items) {
+        if (profile != NULL)
+            bm_profile_claimed_all(profile, w->id, w->phase);
         return false;
-    at = atomic_fetch_add_explicit(next, chunk, memory_order_relaxed);
-    if (at >= n_items)
-        return false;
+    }
+    if (profile != NULL)
+        bm_profile_claim(profile, w->id, w->phase, at / chunk);
     *begin = at;
     *end = n_items - at < chunk ? n_items : at + chunk;
     return true;
@@ -99,27 +114,37 @@ void bm_worker_barrier(bm_worker *w)
     bm_team *team = w->team;
     unsigned generation = atomic_load_explicit(&team->done.value, memory_order_relaxed);
     unsigned phase = w->phase++;
+    bm_profile *profile = profile_of(team);
 
+    if (profile != NULL)
+        bm_profile_arrive(profile, w->id, phase);
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 == (unsigned)team->n) {
-        atomic_store_explicit(&team->next[phase & 1], 0, memory_order_relaxed);
+        atomic_store_explicit(&team->next[phase & 1].at, 0, memory_order_relaxed);
         atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-        atomic_fetch_add_explicit(&team->barriers, 1, memory_order_relaxed);
+        team->barriers++;
+        if (profile != NULL)
+            bm_profile_phase(profile, phase);
         if (team->n > 1)
             change(&team->done);
-        return;
+    } else {
+        wait_change(team, &team->done, generation);
     }
-    wait_change(&team->done, generation, team->spin);
+    if (profile != NULL)
+        bm_profile_pass(profile, w->id);
 }
 
 static void *worker_main(void *arg)
 {
     bm_worker *w = arg;
     bm_team *team = w->team;
+    bm_profile *profile;
 
     for (unsigned seen = 0;; seen++) {
-        wait_change(&team->job, seen, team->spin);
+        wait_change(team, &team->job, seen);
         if (atomic_load_explicit(&team->stop, memory_order_acquire))
             return NULL;
+        if ((profile = profile_of(team)) != NULL)
+            bm_profile_enter(profile, w->id);
         team->fn(w, team->arg);
         bm_worker_barrier(w);
     }
@@ -127,12 +152,20 @@ static void *worker_main(void *arg)
 
 void bm_team_run(bm_team *team, void (*fn)(bm_worker *w, void *arg), void *arg)
 {
+    bm_profile *profile = profile_of(team);
+
     team->fn = fn;
     team->arg = arg;
+    if (profile != NULL)
+        bm_profile_run(profile);
     if (team->n > 1)
         change(&team->job);
+    if (profile != NULL)
+        bm_profile_enter(profile, 0);
     fn(&team->workers[0], arg);
     bm_worker_barrier(&team->workers[0]);
+    if (profile != NULL)
+        bm_profile_run_end(profile);
 }
 
 /* Signals are the business of the program's own threads. */
@@ -168,9 +201,11 @@ int bm_team_new(bm_team **out, int n_threads, bm_error *err)
     memset(team, 0, sizeof *team);
     team->n = n_threads;
     bm_cpu_detect(&cpu);
-    team->spin = n_threads <= cpu.n_logical ? 2000 : 20;         /* about 80 us on a core with a 140-cycle pause */
+    bool crowded = n_threads > cpu.n_logical || (cpu.quota_cpus > 0 && n_threads > cpu.quota_cpus);
+    team->spin = crowded ? SPIN_CROWDED : SPIN;
+    team->yields = crowded ? YIELDS_CROWDED : 0;
     team->threads = bm_calloc((size_t)n_threads, sizeof *team->threads);
-    team->workers = bm_calloc((size_t)n_threads, sizeof *team->workers);
+    team->workers = bm_alloc_aligned((size_t)n_threads * sizeof *team->workers, LINE);
     if (team->threads == NULL || team->workers == NULL) {
         rc = bm_fail(err, BM_NOMEM, "no memory for a team of %d threads", n_threads);
         goto out;
@@ -193,6 +228,7 @@ void bm_team_free(bm_team *team)
     change(&team->job);
     for (int i = 1; i <= team->started; i++)
         pthread_join(team->threads[i], NULL);
+    bm_profile_free(profile_of(team));
     bm_free(team->threads);
     bm_free(team->workers);
     bm_free(team);
@@ -200,4 +236,25 @@ void bm_team_free(bm_team *team)
 
 int bm_team_size(const bm_team *team) { return team->n; }
 
-unsigned long bm_team_barriers(const bm_team *team) { return atomic_load(&((bm_team *)team)->barriers); }
+unsigned long bm_team_barriers(const bm_team *team) { return team->barriers; }
+
+int bm_team_profile_start(bm_team *team, bm_error *err)
+{
+    bm_team_profile none;
+
+    if (profile_of(team) == NULL) {
+        bm_profile *profile = bm_profile_new(team->n);
+        if (profile == NULL)
+            return bm_fail(err, BM_NOMEM, "no memory for the profile of %d threads", team->n);
+        atomic_store_explicit(&team->profile, profile, memory_order_release);
+    }
+    bm_team_profile_take(team, &none);
+    return 0;
+}
+
+void bm_team_profile_take(bm_team *team, bm_team_profile *out)
+{
+    *out = (bm_team_profile){ 0 };
+    if (profile_of(team) != NULL)
+        bm_profile_take(profile_of(team), out);
+}

@@ -6,8 +6,8 @@
 #include "base/error.h"
 
 typedef struct bm_team bm_team;
-typedef struct bm_worker {
-    bm_team *team;
+typedef struct bm_worker {       /* a line of its own: phase is written at every barrier */
+    _Alignas(64) bm_team *team;
     int id, n;                   /* 0..n-1 */
     unsigned phase;              /* private to team.c */
 } bm_worker;
@@ -26,3 +26,18 @@ bool bm_worker_claim(bm_worker *w, size_t n_items, size_t chunk, size_t *begin, 
 void bm_worker_barrier(bm_worker *w);
 /* Counters for `bench --scaling`: barriers passed since the start. */
 unsigned long bm_team_barriers(const bm_team *team);
+
+/* Where the time of runs goes, for `bench --scaling` alone: it reads clocks at every claim and barrier, which costs a few percent
+ * of a decode step. Times of work are CPU times of the thread, so that other load and a lack of CPUs do not count. */
+typedef struct bm_team_profile {
+    unsigned long runs, barriers;
+    double run_s;                /* wall time inside bm_team_run */
+    double wait_s;               /* wall time at barriers and before the start, of all workers together */
+    double claimed_s;            /* work in claimed chunks, of all workers together */
+    double own_s;                /* per phase the longest of the work outside chunks: what every worker does for itself */
+    double lone_s;               /* phases of a single chunk: the others have nothing to do */
+    double ideal_s;              /* if every worker had a CPU of its own: own work, then the chunks in order to whoever is free */
+} bm_team_profile;
+/* Between runs. take: what was gathered since; it goes on from zero. */
+int  bm_team_profile_start(bm_team *team, bm_error *err);
+void bm_team_profile_take(bm_team *team, bm_team_profile *out);

@@ -53,6 +53,34 @@ static void each_item_is_claimed_once_by_1_thread(void **state) { (void)state; c
 static void each_item_is_claimed_once_by_2_threads(void **state) { (void)state; check_team(2); }
 static void each_item_is_claimed_once_by_16_threads(void **state) { (void)state; check_team(16); }
 
+static void profile_counts_runs_barriers_and_work(void **state)
+{
+    bm_team_profile p;
+    bm_team *team;
+
+    (void)state;
+    assert_int_equal(bm_team_new(&team, 4, NULL), 0);
+    bm_team_profile_take(team, &p);
+    assert_int_equal(p.runs, 0);
+    for (int run = 0; run < 10; run++) {
+        job *j = bm_zalloc(sizeof *j);
+        if (run == 5)
+            assert_int_equal(bm_team_profile_start(team, NULL), 0);
+        bm_team_run(team, count_items, j);
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(j->wrong[i], 0);
+        bm_free(j);
+    }
+    bm_team_profile_take(team, &p);
+    assert_int_equal(p.runs, 5);
+    assert_int_equal(p.barriers, 5 * (PHASES + 1));
+    assert_true(p.claimed_s > 0 && p.run_s > 0 && p.wait_s >= 0 && p.lone_s >= 0 && p.own_s >= 0);
+    assert_true(p.ideal_s * 4 >= p.claimed_s * 0.999 && p.ideal_s <= (p.claimed_s + p.own_s) * 1.001);
+    bm_team_profile_take(team, &p);
+    assert_int_equal(p.barriers, 0);
+    bm_team_free(team);
+}
+
 static void add_one(bm_worker *w, void *arg) { ((int *)arg)[w->id]++; }
 
 static void many_short_runs_return(void **state)
@@ -112,6 +140,7 @@ int main(void)
         cmocka_unit_test(each_item_is_claimed_once_by_1_thread),
         cmocka_unit_test(each_item_is_claimed_once_by_2_threads),
         cmocka_unit_test(each_item_is_claimed_once_by_16_threads),
+        cmocka_unit_test(profile_counts_runs_barriers_and_work),
         cmocka_unit_test(many_short_runs_return),
         cmocka_unit_test(team_may_end_unused),
         cmocka_unit_test(unfit_numbers_of_threads_are_refused),
