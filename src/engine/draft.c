@@ -5,8 +5,9 @@
 #include <string.h>
 
 enum {
-    GRAM = 3,                    /* tokens of the index; shorter matches are right too seldom to pay */
-    MAX_PLACES = 8,              /* of the newest places with the same three tokens, so many are compared */
+    GRAM = 2,                    /* tokens of the index; a shorter match is right too seldom to pay */
+    SHORT = 3,                   /* a match of so few gives way to one beside a break */
+    MAX_PLACES = 8,              /* of the newest places with the same tokens, so many are compared */
     LONG = 8,                    /* a match of so many is a copy: its break is worth going round */
     CERTAIN = 32,                /* matches are measured up to here */
     NEAR_TOKENS = 16,            /* for so many tokens after a break, and so far from it, the source is looked for nearby */
@@ -14,19 +15,20 @@ enum {
 };
 static const float CHANCE_TOO_SMALL = 0.05f;
 
-/* Chances to begin with, as if seen in PRIOR_TESTS tests: beside a break with 0, 1, 2, 4 tokens matched since; else 3, 4, 5, 7,
- * 11 and 20 tokens matched. */
-static const float PRIOR[BM_DRAFT_CLASSES] = { 0.45f, 0.5f, 0.75f, 0.85f, 0.4f, 0.5f, 0.6f, 0.75f, 0.85f, 0.92f };
+/* Chances to begin with, as if seen in PRIOR_TESTS tests: beside a break with 0, 1, 2, 4 tokens matched since; else 2, 3, 4, 5,
+ * 7, 11 and 20 tokens matched. */
+static const float PRIOR[BM_DRAFT_CLASSES] = { 0.4f, 0.45f, 0.7f, 0.85f, 0.25f, 0.35f, 0.45f, 0.55f, 0.7f, 0.85f,
+                                                 0.92f };
 static const float PRIOR_TESTS = 3;
 
 static int class_of(bool near, int32_t len)
 {
     if (near && len < LONG)
         return len >= 4 ? 3 : len >= 2 ? 2 : len;
-    return len >= 20 ? 9 : len >= 11 ? 8 : len >= 7 ? 7 : len >= 5 ? 6 : len >= 4 ? 5 : 4;
+    return len >= 20 ? 10 : len >= 11 ? 9 : len >= 7 ? 8 : len >= 5 ? 7 : len >= 4 ? 6 : len >= 3 ? 5 : 4;
 }
 
-/* The slot of the three tokens before `end`. */
+/* The slot of the GRAM tokens before `end`. */
 static uint32_t slot_of(const bm_draft *d, int32_t end)
 {
     uint64_t h = 0;
@@ -98,7 +100,7 @@ static void find_source(bm_draft *d)
         d->broken = -1;
     len = look_up(d, &place);
     d->at = len > 0 ? place : -1, d->len = len, d->near = false;
-    if (d->broken >= 0 && len <= GRAM)
+    if (d->broken >= 0 && len <= SHORT)
         follow_near(d);
 }
 
@@ -179,7 +181,7 @@ int bm_draft_propose(const bm_draft *d, int32_t *tokens, float *chance, int k)
 
 /* ---- what it costs ---- */
 
-static double usual_cost(int n_rows) { return n_rows <= 1 ? 1 : 1.27 + 0.15 * (n_rows - 2); }
+static double usual_cost(int n_rows) { return n_rows <= 1 ? 1 : 1.05 + 0.08 * (n_rows - 2); }
 
 static void add_point(bm_step_cost *c, double weight, double t, double y)
 {

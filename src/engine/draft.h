@@ -2,8 +2,8 @@
  * them a step shall verify. A guess never changes an answer: the step computes the guessed positions beside the next one, samples
  * each as it would without guesses, and goes on behind the first that was guessed wrong. So all here may be wrong; it must be fast.
  *
- * A draft follows a *source*: an earlier place of the sequence whose last tokens equal the newest ones (at least three, the longest
- * of the recent places). Where a long match breaks off - an edit in a text that is being copied - the source goes on beside the
+ * A draft follows a *source*: an earlier place of the sequence whose last tokens equal the newest ones (at least two, the longest of
+ * the recent places). Where a long match breaks off - an edit in a text that is being copied - the source goes on beside the
  * break: behind the token that was replaced, or where the new token stands nearby. Each token that comes is a free test of the
  * guess for it, drafted or not; from these come chances by length of match, so that drafting needs no trials to start or stop.
  *
@@ -13,12 +13,12 @@
 #include <stdint.h>
 #include "base/mem.h"
 
-enum { BM_DRAFT_MAX = 15, BM_DRAFT_CLASSES = 10, BM_DRAFT_COST_ROWS = 64 };
+enum { BM_DRAFT_MAX = 15, BM_DRAFT_CLASSES = 11, BM_DRAFT_COST_ROWS = 64 };
 
 typedef struct bm_draft {
     const int32_t *tokens;       /* borrowed: prompt and reply, as they come; NULL: this sequence does not draft */
     int32_t n, max;              /* tokens so far, prompt included */
-    int32_t *newest;             /* [1 << bits]: 1 + the place after the newest three tokens with this hash; 0: none */
+    int32_t *newest;             /* [1 << bits]: 1 + the place after the newest two tokens with this hash; 0: none */
     int32_t *older;              /* [max + 1]: the same for the one before, by place */
     int bits;
     int32_t at, len;             /* the source: place of the token guessed next (-1: none), and how many before it match */
@@ -35,7 +35,7 @@ void bm_draft_note(bm_draft *d);
 int  bm_draft_propose(const bm_draft *d, int32_t *tokens, float *chance, int k);
 
 /* What a step of T rows costs, relative to one of a single row: learnt from steps without prompts. Starts from a curve that holds
- * roughly on every machine: the second row costs most, as kernels for one token read weights at the speed of memory. */
+ * roughly on every machine: few rows share the reading of the weights. */
 typedef struct bm_step_cost {
     double row_ns;               /* of a step of one row, smoothed; 0: not known */
     double w, t, tt, y, ty;      /* decayed sums of a straight line through the steps of more rows; y relative to row_ns */
