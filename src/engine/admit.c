@@ -1,5 +1,5 @@
 /* admit.c - who comes next: the queue of requests. Higher priority first; then the tenant, and of it the key, that was served
- * longest ago; then the oldest. The one picked waits until it fits and nobody overtakes it, so that large requests do not
+ * longest ago; then the oldest. A request that had to stand up comes before those that never sat. The one picked waits until it fits and nobody overtakes it, so that large requests do not
  * starve. Everything here is called with the engine's lock held. */
 #include <string.h>
 #include "engine/engine_internal.h"
@@ -79,6 +79,25 @@ void bm_queue_remove(bm_engine *e, bm_gen *gen)
     e->shares[gen->key_share].n_queued--;
 }
 
+/* Its shares may have been given away meanwhile; without memory for new ones the first serves: the order is then less fair. */
+void bm_queue_return(bm_engine *e, bm_gen *gen)
+{
+    int tenant = find_share(e, gen->request.tenant, 0, false), key;
+
+    gen->tenant_share = tenant >= 0 ? tenant : 0;
+    e->shares[gen->tenant_share].n_queued++;
+    key = find_share(e, gen->request.tenant, gen->request.key, true);
+    gen->key_share = key >= 0 ? key : 0;
+    e->shares[gen->key_share].n_queued++;
+    gen->phase = BM_GEN_QUEUED;
+    gen->next = e->queue;
+    e->queue = gen;
+    if (gen->next == NULL)
+        e->queue_end = &gen->next;
+    gen->loaded->n_queued++;
+    e->stats.queued++;
+}
+
 static bool comes_before(const bm_engine *e, const bm_gen *a, const bm_gen *b)
 {
     uint64_t a_tenant = e->shares[a->tenant_share].served, b_tenant = e->shares[b->tenant_share].served;
@@ -86,6 +105,10 @@ static bool comes_before(const bm_engine *e, const bm_gen *a, const bm_gen *b)
 
     if (a->request.priority != b->request.priority)
         return a->request.priority > b->request.priority;
+    if (a->preempted != b->preempted)
+        return a->preempted;
+    if (a->preempted)
+        return a->number < b->number;
     if (a_tenant != b_tenant)
         return a_tenant < b_tenant;
     return a_key != b_key ? a_key < b_key : a->number < b->number;
@@ -105,6 +128,8 @@ void bm_queue_admitted(bm_engine *e, bm_gen *gen)
 {
     bm_queue_remove(e, gen);
     gen->phase = BM_GEN_ACTIVE;
+    if (gen->preempted)
+        return;                              /* it had its turn */
     e->n_admitted++;
     e->shares[gen->tenant_share].served = e->n_admitted;
     e->shares[gen->key_share].served = e->n_admitted;

@@ -29,10 +29,11 @@ static int make_tables(bm_engine *e, bm_error *err)
     if (e->logit_rows > BM_LOGIT_ROWS)
         e->logit_rows = BM_LOGIT_ROWS;
     e->active = bm_calloc(n, sizeof *e->active);
+    e->ranked = bm_calloc(n, sizeof *e->ranked);
     e->runs = bm_calloc(n, sizeof *e->runs);
     e->run_seqs = bm_calloc(n, sizeof *e->run_seqs);
     e->wants = bm_calloc((size_t)e->logit_rows, sizeof *e->wants);
-    if (e->active == NULL || e->runs == NULL || e->run_seqs == NULL || e->wants == NULL)
+    if (e->active == NULL || e->ranked == NULL || e->runs == NULL || e->run_seqs == NULL || e->wants == NULL)
         return bm_fail(err, BM_NOMEM, "no memory for an engine of %d sequences", e->options.max_seqs);
     return 0;
 }
@@ -43,8 +44,10 @@ void bm_engine_unref(bm_engine *e)
         return;
     bm_kv_budget_done(&e->budget);
     pthread_mutex_destroy(&e->lock);
+    pthread_mutex_destroy(&e->cache_lock);
     pthread_cond_destroy(&e->work);
     bm_free(e->active);
+    bm_free(e->ranked);
     bm_free(e->runs);
     bm_free(e->run_seqs);
     bm_free(e->wants);
@@ -68,6 +71,7 @@ int bm_engine_new_stepped(bm_engine **out, const bm_engine_options *options, bm_
     set_defaults(&e->options, &cpu);
     atomic_init(&e->refs, 1);
     pthread_mutex_init(&e->lock, NULL);
+    pthread_mutex_init(&e->cache_lock, NULL);
     pthread_cond_init(&e->work, NULL);
     e->queue_end = &e->queue;
     e->stats.n_threads = e->options.n_threads;
@@ -152,7 +156,8 @@ void bm_engine_get_stats(bm_engine *e, bm_engine_stats *out)
     pthread_mutex_unlock(&e->lock);
     pthread_mutex_lock(&e->budget.lock);
     out->kv_budget_bytes = e->budget.total_bytes;
-    out->kv_used_bytes = e->budget.committed_bytes;
+    out->kv_cached_bytes = e->budget.idle_bytes;
+    out->kv_used_bytes = e->budget.committed_bytes - e->budget.idle_bytes;
     pthread_mutex_unlock(&e->budget.lock);
 }
 
@@ -160,6 +165,7 @@ void bm_engine_get_stats(bm_engine *e, bm_engine_stats *out)
 
 static void loaded_free(bm_loaded *m)
 {
+    bm_prefix_done(&m->prefix);
     for (int g = 0; g < m->info.n_groups; g++)
         bm_kv_pool_done(&m->pools[g]);
     for (int i = 0; i < m->n_samplers; i++)
@@ -179,6 +185,8 @@ static int make_buffers(bm_loaded *m, bm_error *err)
     for (int g = 0; g < m->info.n_groups; g++)
         if ((rc = bm_kv_pool_init(&m->pools[g], &e->budget, m->info.groups[g].page_bytes, err)) < 0)
             return rc;
+    if ((rc = bm_prefix_init(&m->prefix, m->pools, m->info.groups, m->info.n_groups, &e->clock, err)) < 0)
+        return rc;
     m->logits = bm_alloc_aligned((size_t)e->logit_rows * (size_t)m->info.n_vocab * sizeof *m->logits, 64);
     if (m->logits == NULL || !bm_buf_reserve(&m->piece, m->runner.max_piece))
         return bm_fail(err, BM_NOMEM, "no memory for %d rows of logits", e->logit_rows);
@@ -259,7 +267,10 @@ void bm_loaded_get_stats(bm_loaded *m, bm_loaded_stats *out)
     out->queued = m->n_queued;
     pthread_mutex_unlock(&m->engine->lock);
     pthread_mutex_lock(&m->engine->budget.lock);
-    for (int g = 0; g < m->info.n_groups; g++)
-        out->kv_used_bytes += (uint64_t)(m->pools[g].n_used + m->pools[g].n_reserved) * m->pools[g].page_bytes;
+    for (int g = 0; g < m->info.n_groups; g++) {
+        const bm_kv_pool *p = &m->pools[g];
+        out->kv_used_bytes += (uint64_t)(p->n_used + p->n_reserved - p->n_idle) * p->page_bytes;
+        out->kv_cached_bytes += (uint64_t)p->n_idle * p->page_bytes;
+    }
     pthread_mutex_unlock(&m->engine->budget.lock);
 }

@@ -24,6 +24,7 @@ typedef struct bm_engine_options {
     int step_tokens;             /* tokens a step may run, decodes first; 0: 512 */
     uint64_t kv_budget_bytes;    /* 0: half of the available memory */
     bool no_speculation;         /* never guess tokens ahead (draft.h); answers are the same bytes either way */
+    bool no_prefix_cache;        /* requests share nothing and leave nothing */
 } bm_engine_options;
 
 int  bm_engine_new(bm_engine **out, const bm_engine_options *options, bm_error *err);
@@ -93,7 +94,9 @@ typedef struct bm_gen_request {
     bool uncounted;              /* not in bm_engine_stats: a measurement of our own */
     int top_logprobs;            /* -1: no log-probabilities; 0: of the token; k: also of the k most likely, at most 20 */
     bool prompt_logprobs;        /* the same for prompt tokens (choice 0 only), the first has none */
-    uint64_t tenant, key;        /* for fair share and the namespace of caches; 0: local */
+    uint64_t tenant, key;        /* for fair share; tenants never share cached prefixes; 0: local */
+    unsigned char cache_space[32];       /* who else may share them: the same bytes (a salt of the tenant, an adapter's content) */
+    bool no_cache;               /* takes nothing from the prefix cache and leaves nothing in it */
     int priority;                /* higher first; 0 */
     int64_t deadline_ns;         /* bm_now_ns() clock; 0: none. Past it: finish reason "deadline" */
     /* Called from the engine thread after events were added, and once at the end. Must not block or call the engine. */
@@ -142,7 +145,7 @@ const bm_error *bm_gen_error(const bm_gen *gen);         /* for BM_FINISH_ERROR 
 
 /* The engine's own counts: the only source of usage. Exact at END; a snapshot before. */
 typedef struct bm_gen_usage {
-    int64_t prompt_tokens, cached_tokens, completion_tokens;     /* completion over all choices */
+    int64_t prompt_tokens, cached_tokens, completion_tokens;     /* cached: of the prompt; completion over all choices */
     int64_t draft_tokens, draft_accepted;        /* guessed ahead and verified; of these, right */
     int64_t queue_ns, prefill_ns, decode_ns, first_token_ns;     /* first_token: from submit */
 } bm_gen_usage;
@@ -153,8 +156,11 @@ typedef struct bm_engine_stats {
     int n_threads;
     int active_seqs, queued;
     uint64_t kv_budget_bytes, kv_used_bytes, weight_bytes;
+    uint64_t kv_cached_bytes;    /* held by the prefix cache only: free when needed, not in kv_used */
+    uint64_t cached_tokens, computed_tokens;     /* of prompts: taken over, run (again after a preemption too) */
+    uint64_t evictions, preemptions;
     uint64_t steps, prompt_tokens, completion_tokens, requests, canceled;       /* since the start */
 } bm_engine_stats;
 void bm_engine_get_stats(bm_engine *engine, bm_engine_stats *out);
-typedef struct bm_loaded_stats { int active, queued; uint64_t kv_used_bytes; } bm_loaded_stats;
+typedef struct bm_loaded_stats { int active, queued; uint64_t kv_used_bytes, kv_cached_bytes; } bm_loaded_stats;
 void bm_loaded_get_stats(bm_loaded *loaded, bm_loaded_stats *out);

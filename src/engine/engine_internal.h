@@ -1,9 +1,11 @@
 /* engine_internal.h - what the files of the engine share: engine.c (life, thread), load.c (models), gen.c (requests and their
- * events), admit.c (the queue), seats.c (who sits in the engine, pages), scheduler.c (the step). Tests drive bm_engine_step
- * themselves on a runner of their own.
+ * events), admit.c (the queue), seats.c (who sits in the engine), share.c (pages and neighbours), scheduler.c (the step).
+ * Tests drive bm_engine_step themselves on a runner of their own.
  *
  * Threads. The engine thread alone touches: active gens, their sequences, pages and unpublished records. `engine->lock` guards
- * the queue, the shares, the list of models and the counters. `gen->lock` guards what a reader waits for. Order: engine, gen. */
+ * the queue, the shares, the list of models and the counters. `engine->cache_lock` guards the prefix caches: the engine thread
+ * holds it outside of forward passes; a model is loaded or freed beside it. `gen->lock` guards what a reader waits for.
+ * Order: cache, engine, gen. */
 #pragma once
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,6 +14,7 @@
 #include "engine/draft.h"
 #include "engine/engine.h"
 #include "engine/kv.h"
+#include "engine/prefix.h"
 #include "engine/sampler.h"
 #include "engine/stream.h"
 
@@ -28,6 +31,13 @@ typedef struct bm_runner {
 
 enum { SAMPLING_WORKERS = 8 };   /* each holds 12 bytes per token of the vocabulary */
 
+/* Smoothed nanoseconds; 0: not known yet. */
+enum { BM_ROW_BUCKETS = 13 };
+typedef struct bm_step_times {
+    double decode_ns[BM_ROW_BUCKETS];    /* a step of up to 1, 2, 4, ... decoded rows */
+    double prompt_ns, beside_ns;         /* a token of a prompt, alone and beside decoded rows */
+} bm_step_times;
+
 struct bm_loaded {
     bm_engine *engine;           /* a reference */
     uint64_t id;                 /* ascending; models are stepped in this order, in turn */
@@ -38,6 +48,7 @@ struct bm_loaded {
     bm_runner runner;
     int32_t n_ctx;
     bm_kv_pool pools[BM_MAX_KV_GROUPS];
+    bm_prefix prefix;            /* cache lock */
     uint64_t weight_bytes;
     int n_queued, n_active;      /* requests, sequences; engine lock */
     const bm_tokenizer *tokenizer;       /* borrowed from the runner; NULL in tests */
@@ -49,8 +60,8 @@ struct bm_loaded {
     bm_sampler samplers[SAMPLING_WORKERS];
     int n_samplers;
     bm_buf piece;
-    double prefill_ns_per_token; /* smoothed; 0: not known yet */
     bm_step_cost cost;           /* of steps without prompts */
+    bm_step_times times;
 };
 
 /* Requests of one tenant, or of one key of it: who was admitted longest ago comes next. */
@@ -67,18 +78,25 @@ typedef struct bm_record {       /* an event as the engine writes it; the reader
     uint8_t kind, finish;
 } bm_record;
 
+/* WAIT: for choice 0 to compute the prompt. PREFILL: tokens before the last are not computed, of the prompt or, after standing
+ * up, of the answer too. */
 typedef enum bm_seq_state { BM_SEQ_WAIT, BM_SEQ_PREFILL, BM_SEQ_DECODE, BM_SEQ_DONE } bm_seq_state;
 
 typedef struct bm_seq {
     struct bm_gen *gen;
     int choice;
-    bm_seq_state state;          /* WAIT: for choice 0 to compute the prompt */
+    bm_seq_state state;
     int32_t pos;                 /* positions whose KV is computed */
     int32_t n_generated, token;  /* token: the last sampled, its KV is not computed yet */
     int32_t *tokens;             /* [n_prompt + max_tokens]: the prompt and what was generated, n_tokens of them */
     int32_t n_tokens;
     void **pages[BM_MAX_KV_GROUPS];
-    int32_t page_begin[BM_MAX_KV_GROUPS], page_end[BM_MAX_KV_GROUPS];    /* held: [begin, end) */
+    int32_t page_begin[BM_MAX_KV_GROUPS], page_end[BM_MAX_KV_GROUPS];    /* held: [begin, end); all groups end alike */
+    int32_t *path, n_path;       /* nodes of the prefix cache that hold its first n_path pages, and are held */
+    struct bm_seq *leader;       /* PREFILL: waits until that one has computed `common` tokens; NULL: computes itself */
+    int32_t common;
+    bool looked;                 /* has taken over what was there */
+    int32_t grant;               /* tokens of its prompt in the step being built */
     bm_seq_kv kv;
     bm_counts counts;            /* of the worker that samples its rows, during sampling */
     bm_draft draft;
@@ -95,6 +113,7 @@ struct bm_gen {
     bm_loaded *loaded;
     bm_arena arena;
     bm_gen_request request;      /* prompt, bias and stop are copies in the arena; max_tokens is cut to the context */
+    bm_prefix_space space;
     bm_stops stops;
     int n_top;
     int32_t pages_per_choice[BM_MAX_KV_GROUPS];
@@ -112,10 +131,11 @@ struct bm_gen {
     /* engine thread */
     bm_seq *seqs;                /* [n_choices] */
     int n_live;
-    int32_t grant;               /* tokens of its prompt in the step being built */
-    int32_t held[BM_MAX_KV_GROUPS], reserved[BM_MAX_KV_GROUPS];
+    int32_t n_prompt_events;
     size_t n_written;
     bool touched, ended;
+    bool seated, preempted;      /* is in active; had to leave it once */
+    bool forked;                 /* its choices go apart */
     int64_t admit_ns, first_ns;
     bm_gen_usage usage;
     bm_error error;
@@ -156,6 +176,7 @@ struct bm_engine {
     bm_isa isa;
     bm_team *team;
     bm_kv_budget budget;
+    pthread_mutex_t cache_lock;
     pthread_mutex_t lock;
     pthread_cond_t work;
     pthread_t thread;
@@ -168,7 +189,11 @@ struct bm_engine {
     bm_engine_stats stats;
     /* engine thread */
     bm_gen **active;             /* [max_seqs], in the order of admission */
+    bm_gen **ranked;             /* [max_seqs], scratch */
     int n_active, n_seqs;
+    bool seats_changed;          /* somebody left: those who wait look again */
+    uint64_t clock;              /* ages of idle pages; cache lock */
+    uint64_t new_computed, new_cached;   /* tokens of prompts, not yet in stats */
     uint64_t new_tokens;         /* sampled, not yet in stats */
     uint64_t last_model;         /* id of the one stepped last */
     bm_run *runs;                /* [max_seqs] */
@@ -200,6 +225,7 @@ void bm_queue_remove(bm_engine *engine, bm_gen *gen);
 /* The one to admit next; NULL: the queue is empty. */
 bm_gen *bm_queue_pick(bm_engine *engine);
 void bm_queue_admitted(bm_engine *engine, bm_gen *gen);
+void bm_queue_return(bm_engine *engine, bm_gen *gen);        /* it had to stand up */
 /* Pages that a gen needs with n_live choices left. */
 int32_t bm_gen_need(const bm_gen *gen, int group, int n_live);
 
@@ -208,11 +234,27 @@ bm_record *bm_gen_push(bm_gen *gen, bm_event_kind kind, int choice);
 void bm_gen_publish(bm_gen *gen);            /* makes pushed records visible, wakes the reader, notifies */
 void bm_gen_unref(bm_gen *gen);
 
-/* seats.c, engine thread. */
+enum { BM_CHUNK_MIN = 16 };      /* tokens that prompts get in any step, when there are any */
+/* chunks.c: engine thread. Sets the grants of the model's sequences that compute a prompt, beside n_rows decoded rows. */
+void bm_chunks_share(bm_engine *engine, const bm_loaded *model, int n_rows);
+void bm_chunks_learn(bm_step_times *times, int n_rows, int32_t n_prompt, double ns);
+
+/* seats.c and share.c: engine thread, with the cache lock held. */
 void bm_seq_end(bm_engine *engine, bm_seq *seq, bm_finish finish, int stop);
 void bm_gen_end(bm_engine *engine, bm_gen *gen, bm_finish finish);
 void bm_seats_leave(bm_engine *engine, int64_t now);     /* the cancelled and the late go */
 bool bm_seats_serve(bm_engine *engine);                  /* those who leave the queue, then those who fit */
 void bm_seats_flush(bm_engine *engine);                  /* publish what was written, let go of those that ended */
-void bm_seq_take_pages(bm_seq *seq, int32_t n_tokens);   /* for positions up to pos + n_tokens - 1 */
+void bm_seats_look_around(bm_engine *engine);            /* newcomers take over what is there, or wait for who computes it */
+/* The next token of every sequence of model has its page; others had to stand up for it, or it did itself. */
+void bm_seats_make_room(bm_engine *engine, bm_loaded *model);
+/* Pages for positions up to pos + n_tokens - 1; how many of these tokens have room (at least one after make_room). */
+int32_t bm_seq_take_pages(bm_engine *engine, bm_seq *seq, int32_t n_tokens);
+void bm_seq_drop_pages(bm_seq *seq, int group, int32_t end);
+void bm_seq_let_go(bm_seq *seq);                         /* of all its pages: it starts again at position 0 */
+void bm_seq_commit(bm_seq *seq);                         /* whole pages that are computed go to the cache */
+int32_t bm_seq_busy_pages(bm_seq *seq);                  /* that it could take over from others who run: they cost nothing */
 void bm_gen_fork(bm_gen *gen);                           /* the prompt is computed: the other choices share its pages */
+bool bm_kv_make_room(bm_engine *engine, bm_loaded *model);       /* reserve a page of each group; false: nothing is idle */
+/* Not only the engine thread: */
+bool bm_engine_evict(bm_engine *engine);                 /* give back the page that is idle for longest; false: none is idle */

@@ -229,6 +229,8 @@ static int make_seqs(bm_gen *gen, bm_error *err)
             return bm_fail(err, BM_NOMEM, "no memory for the tokens of a request");
         memcpy(seq->tokens, r->prompt, r->n_prompt * sizeof *seq->tokens);
         seq->n_tokens = (int32_t)r->n_prompt;
+        if ((seq->path = bm_arena_alloc(&gen->arena, n_pages * sizeof *seq->path)) == NULL)
+            return bm_fail(err, BM_NOMEM, "no memory for the page tables of a request");
         if (!make_counts(gen, &seq->counts))
             return bm_fail(err, BM_NOMEM, "no memory for the penalty counts of a request");
         if (!gen->engine->options.no_speculation && !r->no_speculation && r->max_tokens > 2 &&
@@ -281,6 +283,10 @@ static int make_gen(bm_gen *gen, bm_engine *e, const bm_gen_request *request, bm
     if (r->prompt == NULL || r->sampling.bias == NULL || gen->seqs == NULL || !copy_stops(gen, request))
         return bm_fail(err, BM_NOMEM, "no memory for a request of %zu tokens", r->n_prompt);
     gen->n_live = r->n_choices;
+    gen->space.tenant = r->tenant;
+    memcpy(gen->space.salt, r->cache_space, sizeof gen->space.salt);
+    if (r->no_cache || e->options.no_prefix_cache)
+        gen->space.lone = (uint64_t)(uintptr_t)gen;      /* only its own choices share */
     if ((rc = plan_pages(gen, err)) < 0 || (rc = make_seqs(gen, err)) < 0)
         return rc;
     return make_records(gen, err);

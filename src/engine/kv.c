@@ -174,7 +174,7 @@ void bm_kv_ref(bm_kv_pool *pool, void *page)
     pthread_mutex_unlock(&pool->budget->lock);
 }
 
-bool bm_kv_drop(bm_kv_pool *pool, void *page, bm_kv_room room)
+bool bm_kv_drop(bm_kv_pool *pool, void *page)
 {
     int32_t i = index_of(pool, page);
 
@@ -184,11 +184,24 @@ bool bm_kv_drop(bm_kv_pool *pool, void *page, bm_kv_room room)
     if (last) {
         pool->dirty[pool->n_dirty++] = i;
         pool->n_used--;
-        if (room == BM_KV_KEEP_ROOM)
-            pool->n_reserved++;
-        else
-            pool->budget->committed_bytes -= (uint64_t)pool->page_bytes;
+        pool->budget->committed_bytes -= (uint64_t)pool->page_bytes;
     }
     pthread_mutex_unlock(&pool->budget->lock);
     return last;
+}
+
+bool bm_kv_shared(bm_kv_pool *pool, void *page)
+{
+    pthread_mutex_lock(&pool->budget->lock);
+    bool shared = pool->refs[index_of(pool, page)] > 1;
+    pthread_mutex_unlock(&pool->budget->lock);
+    return shared;
+}
+
+void bm_kv_idle(bm_kv_pool *pool, bool idle)
+{
+    pthread_mutex_lock(&pool->budget->lock);
+    pool->n_idle += idle ? 1 : -1;
+    pool->budget->idle_bytes += idle ? pool->page_bytes : (uint64_t)0 - pool->page_bytes;
+    pthread_mutex_unlock(&pool->budget->lock);
 }

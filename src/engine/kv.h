@@ -1,6 +1,6 @@
 /* kv.h - pages of KV: one pool per (model, layer group), counted by reference, under one byte budget for the engine.
  * A pool is a span of addresses of which only touched pages cost memory; no call allocates after init. Pages are reserved in
- * numbers first (at admission) and taken one by one as positions are reached: taking a reserved page cannot fail.
+ * numbers first (one per group) and then taken: taking a reserved page cannot fail.
  * Any thread: the budget's lock guards all counts; the bytes of a page belong to who holds it. */
 #pragma once
 #include <pthread.h>
@@ -12,7 +12,8 @@
 typedef struct bm_kv_budget {
     pthread_mutex_t lock;
     uint64_t total_bytes;        /* the limit */
-    uint64_t committed_bytes;    /* pages reserved or in use */
+    uint64_t committed_bytes;    /* pages reserved or in use, idle ones too */
+    uint64_t idle_bytes;         /* pages that only the prefix cache holds: given back when room is needed */
     uint64_t resident_bytes;     /* pages in use, or free but touched */
     struct bm_kv_pool *pools;    /* all pools: a free touched page of one gives way to another */
 } bm_kv_budget;
@@ -27,7 +28,7 @@ typedef struct bm_kv_pool {
     int32_t *clean, *dirty;      /* free pages, zero or not */
     int32_t n_clean, n_dirty;
     uint32_t *refs;              /* [n_pages] */
-    int32_t n_used, n_reserved;
+    int32_t n_used, n_reserved, n_idle;
 } bm_kv_pool;
 
 int  bm_kv_budget_init(bm_kv_budget *budget, uint64_t total_bytes, bm_error *err);
@@ -43,6 +44,6 @@ bool bm_kv_reserve(bm_kv_budget *budget, bm_kv_pool *pools, const int32_t *n, in
 void bm_kv_release(bm_kv_pool *pool, int32_t n);     /* what was reserved and not taken */
 void *bm_kv_take(bm_kv_pool *pool);                  /* one reserved page: zeroed, one reference */
 void bm_kv_ref(bm_kv_pool *pool, void *page);
-/* Drop a reference; true when it was the last and the page is free. KEEP_ROOM: its room goes back to the holder's reservation. */
-typedef enum bm_kv_room { BM_KV_GIVE_BACK, BM_KV_KEEP_ROOM } bm_kv_room;
-bool bm_kv_drop(bm_kv_pool *pool, void *page, bm_kv_room room);
+bool bm_kv_drop(bm_kv_pool *pool, void *page);       /* true when it was the last reference and the page is free */
+bool bm_kv_shared(bm_kv_pool *pool, void *page);     /* more than one reference */
+void bm_kv_idle(bm_kv_pool *pool, bool idle);        /* one page more, or one less, is idle */

@@ -1,77 +1,20 @@
-/* scheduler.c - one step of one model: batch, run, sample, accept. Who sits in the engine and holds which pages: seats.c.
+/* scheduler.c - one step of one model: batch, run, sample, accept. Who sits in the engine and holds which pages: seats.c, share.c.
  * A step's batch is one token of every decoding sequence with guesses of the next ones (draft.h), then chunks of prompts. How a
- * prompt is cut never changes a result (the numeric contract), so chunks are sized by time: a step stays short for those who decode.
+ * prompt is cut never changes a result (the numeric contract), so chunks are sized by time (chunks.c).
  * Nor do guesses: a position is sampled as if alone, and what lies behind the first wrong guess is forgotten - its KV is
  * written anew before anything reads it. */
 #include <string.h>
 #include "base/clock.h"
 #include "engine/engine_internal.h"
 
-/* A step shall take about this long: a cancel and a newcomer wait for one step at most, a decoding client sees the longer. */
-static const double STEP_NS_ALONE = 400e6, STEP_NS_BESIDE_DECODE = 120e6;
-enum { CHUNK_MIN = 32 };
-
-static int32_t prefill_budget(const bm_engine *e, const bm_loaded *model, int n_decodes)
+/* As many of the tokens as there are pages for, and one at least. Returns how many. */
+static int32_t add_run(bm_engine *e, int *n_runs, bm_seq *seq, const int32_t *tokens, int32_t n_tokens)
 {
-    int32_t budget = e->options.step_tokens - n_decodes;
-    double target = n_decodes > 0 ? STEP_NS_BESIDE_DECODE : STEP_NS_ALONE;
-
-    if (model->prefill_ns_per_token > 0 && target / model->prefill_ns_per_token < budget) {
-        int32_t timed = (int32_t)(target / model->prefill_ns_per_token) / CHUNK_MIN * CHUNK_MIN;
-        budget = timed > CHUNK_MIN ? timed : CHUNK_MIN;
-    }
-    return budget < e->options.step_tokens - n_decodes ? budget : e->options.step_tokens - n_decodes;
-}
-
-static void add_run(bm_engine *e, int *n_runs, bm_seq *seq, const int32_t *tokens, int32_t n_tokens)
-{
-    bm_seq_take_pages(seq, n_tokens);
+    n_tokens = bm_seq_take_pages(e, seq, n_tokens);
+    BM_CHECK(n_tokens > 0);
     e->runs[*n_runs] = (bm_run){ .tokens = tokens, .n_tokens = n_tokens, .start = seq->pos, .kv = &seq->kv };
     e->run_seqs[(*n_runs)++] = seq;
-}
-
-static bool prefills(const bm_gen *gen, const bm_loaded *model)
-{
-    return gen->loaded == model && gen->seqs[0].state == BM_SEQ_PREFILL;
-}
-
-static int32_t prompt_left(const bm_gen *gen) { return (int32_t)gen->request.n_prompt - gen->seqs[0].pos - gen->grant; }
-
-static int32_t grant(bm_gen *gen, int32_t most)
-{
-    int32_t n = prompt_left(gen) < most ? prompt_left(gen) : most;
-
-    gen->grant += n;
-    return n;
-}
-
-/* Half of the room to the oldest prompt, so that none starves; the rest to the shortest first, so that none waits long behind
- * a large one; what then is left to the oldest again. */
-static void share_prefill(bm_engine *e, const bm_loaded *model, int32_t budget)
-{
-    bm_gen *oldest = NULL;
-
-    for (int i = 0; i < e->n_active; i++) {
-        e->active[i]->grant = 0;
-        if (oldest == NULL && prefills(e->active[i], model))
-            oldest = e->active[i];
-    }
-    if (oldest == NULL)
-        return;
-    budget -= grant(oldest, (budget + 1) / 2);
-    while (budget > 0) {
-        bm_gen *shortest = NULL;
-        for (int i = 0; i < e->n_active; i++) {
-            bm_gen *gen = e->active[i];
-            if (gen != oldest && gen->grant == 0 && prefills(gen, model) &&
-                (shortest == NULL || prompt_left(gen) < prompt_left(shortest)))
-                shortest = gen;
-        }
-        if (shortest == NULL)
-            break;
-        budget -= grant(shortest, budget);
-    }
-    grant(oldest, budget);
+    return n_tokens;
 }
 
 /* Guesses of the tokens that follow seq->token, into seq->run. None beyond what the request may still sample. */
@@ -99,7 +42,7 @@ static int32_t add_decodes(bm_engine *e, const bm_loaded *model, int *n_runs)
         for (int c = 0; e->active[i]->loaded == model && c < e->active[i]->request.n_choices; c++)
             if (e->active[i]->seqs[c].state == BM_SEQ_DECODE)
                 e->run_seqs[n++] = &e->active[i]->seqs[c];
-    room = e->options.step_tokens - CHUNK_MIN - n;
+    room = e->options.step_tokens - BM_CHUNK_MIN - n;
     for (int32_t i = 0; i < n && n < BM_DRAFT_COST_ROWS; i++)
         guess_next(e, e->run_seqs[i], &offers[i]);
     if (n < BM_DRAFT_COST_ROWS)
@@ -107,10 +50,10 @@ static int32_t add_decodes(bm_engine *e, const bm_loaded *model, int *n_runs)
     for (int32_t i = 0; i < n; i++) {
         bm_seq *seq = e->run_seqs[i];
         int32_t take = n >= BM_DRAFT_COST_ROWS ? 0 : e->guess == NULL ? offers[i].take : offers[i].n < room ? offers[i].n : 0;
-        room -= take;
         seq->run[0] = seq->token;
+        take = add_run(e, n_runs, seq, seq->run, 1 + take) - 1;
+        room -= take;
         seq->gen->usage.draft_tokens += take;
-        add_run(e, n_runs, seq, seq->run, 1 + take);
         n_rows += 1 + take;
     }
     return n_rows;
@@ -122,15 +65,15 @@ static int build_batch(bm_engine *e, const bm_loaded *model, int32_t *n_decode, 
     int n_runs = 0;
 
     *n_decode = add_decodes(e, model, &n_runs);
-    share_prefill(e, model, prefill_budget(e, model, *n_decode));
+    bm_chunks_share(e, model, *n_decode);
     *n_prefill = 0;
-    for (int i = 0; i < e->n_active; i++) {
-        bm_gen *gen = e->active[i];
-        if (gen->grant == 0)
-            continue;
-        add_run(e, &n_runs, &gen->seqs[0], gen->request.prompt + gen->seqs[0].pos, gen->grant);
-        *n_prefill += gen->grant;
-    }
+    for (int i = 0; i < e->n_active; i++)
+        for (int c = 0; e->active[i]->loaded == model && c < e->active[i]->request.n_choices; c++) {
+            bm_seq *seq = &e->active[i]->seqs[c];
+            if (seq->state == BM_SEQ_PREFILL && seq->leader == NULL && seq->grant > 0)
+                *n_prefill += add_run(e, &n_runs, seq, seq->tokens + seq->pos, seq->grant);
+        }
+    e->new_computed += (uint64_t)*n_prefill;
     return n_runs;
 }
 
@@ -258,6 +201,7 @@ static int logits_block(bm_engine *e, bm_loaded *model, int n, bm_error *err)
             bad_logits(e, gen, want->seq->pos);
         } else if (want->prompt_index >= 0) {
             bm_gen_push(gen, BM_EVENT_PROMPT, 0)->token = want->token;
+            gen->n_prompt_events++;
             record_logprob(gen, want);
         } else {
             e->new_tokens += !gen->request.uncounted;
@@ -296,18 +240,22 @@ static void want_run(want_list *list, int32_t row, bm_seq *seq, int32_t n)
         want_row(list, row + i, seq, -1, (int)i);
 }
 
-/* After a chunk of prompt: its log-probabilities when asked for, and at its end the first token of every choice. */
+/* After a chunk of prompt: its log-probabilities when asked for, and at its end the first token of every choice. After standing
+ * up the chunk may be of an answer too, and of one choice. */
 static void after_prefill(want_list *list, bm_seq *seq, int32_t row, int32_t n)
 {
     bm_gen *gen = seq->gen;
     const bm_gen_request *r = &gen->request;
     int32_t n_prompt = (int32_t)r->n_prompt, start = seq->pos - n;
 
-    if (r->prompt_logprobs && start == 0)
+    if (r->prompt_logprobs && gen->n_prompt_events == 0) {
         bm_gen_push(gen, BM_EVENT_PROMPT, 0)->token = r->prompt[0];
+        gen->n_prompt_events = 1;
+    }
     for (int32_t i = 0; r->prompt_logprobs && i < n && start + i + 1 < n_prompt; i++)
-        want_row(list, row + i, seq, start + i + 1, 0);
-    if (seq->pos < n_prompt || gen->ended)
+        if (start + i + 1 >= gen->n_prompt_events)
+            want_row(list, row + i, seq, start + i + 1, 0);
+    if (seq->pos < seq->n_tokens || gen->ended)
         return;
     if (r->max_tokens == 0) {
         flush_wants(list);       /* its prompt events come before its end */
@@ -316,6 +264,10 @@ static void after_prefill(want_list *list, bm_seq *seq, int32_t row, int32_t n)
         return;
     }
     seq->state = BM_SEQ_DECODE;
+    if (gen->forked) {
+        want_row(list, row + n - 1, seq, -1, 0);
+        return;
+    }
     bm_gen_fork(gen);
     for (int c = 0; c < r->n_choices; c++)
         want_row(list, row + n - 1, &gen->seqs[c], -1, 0);
@@ -327,7 +279,10 @@ static int run_batch(bm_engine *e, bm_loaded *model, int n_runs, bm_error *err)
     int32_t row = 0;
     int rc;
 
-    if ((rc = model->runner.forward(model->runner.impl, e->team, e->runs, n_runs, err)) < 0)
+    pthread_mutex_unlock(&e->cache_lock);
+    rc = model->runner.forward(model->runner.impl, e->team, e->runs, n_runs, err);
+    pthread_mutex_lock(&e->cache_lock);
+    if (rc < 0)
         return rc;
     for (int i = 0; i < n_runs; i++) {
         bm_seq *seq = e->run_seqs[i];
@@ -342,6 +297,9 @@ static int run_batch(bm_engine *e, bm_loaded *model, int n_runs, bm_error *err)
         row += n;
     }
     flush_wants(&list);
+    for (int i = 0; i < n_runs && list.rc == 0; i++)
+        if (e->run_seqs[i]->state != BM_SEQ_DONE)
+            bm_seq_commit(e->run_seqs[i]);
     return list.rc;
 }
 
@@ -367,33 +325,40 @@ static void step_model(bm_engine *e, bm_loaded *model)
     int64_t begin = bm_now_ns();
     int n_runs = build_batch(e, model, &n_decode, &n_prefill);
 
-    BM_CHECK(n_runs > 0);
-    if (run_batch(e, model, n_runs, &err) < 0)
+    e->last_model = model->id;
+    if (n_runs == 0)
+        return;                              /* its sequences had to stand up for another model's */
+    if (run_batch(e, model, n_runs, &err) < 0) {
         for (int i = 0; i < e->n_active; i++)
             if (e->active[i]->loaded == model && !e->active[i]->ended) {
                 e->active[i]->error = err;
                 bm_gen_end(e, e->active[i], BM_FINISH_ERROR);
             }
-    if (n_prefill == 0)
-        bm_step_cost_note(&model->cost, n_decode, (double)(bm_now_ns() - begin));
-    if (n_prefill >= CHUNK_MIN) {
-        double ns = (double)(bm_now_ns() - begin) / n_prefill;
-        model->prefill_ns_per_token = model->prefill_ns_per_token > 0 ? 0.7 * model->prefill_ns_per_token + 0.3 * ns : ns;
+        return;
     }
-    e->last_model = model->id;
+    double ns = (double)(bm_now_ns() - begin);
+    if (n_prefill == 0)
+        bm_step_cost_note(&model->cost, n_decode, ns);
+    bm_chunks_learn(&model->times, n_decode, n_prefill, ns);
 }
 
 bool bm_engine_step(bm_engine *e)
 {
+    bool any;
+
+    pthread_mutex_lock(&e->cache_lock);
     bm_seats_leave(e, bm_now_ns());
-    bool any = bm_seats_serve(e);
+    any = bm_seats_serve(e);
+    bm_seats_look_around(e);
     bm_loaded *model = next_model(e);
-    if (model == NULL)
-        return any;
-    step_model(e, model);
-    pthread_mutex_lock(&e->lock);
-    e->stats.steps++;
-    pthread_mutex_unlock(&e->lock);
-    bm_seats_flush(e);
-    return true;
+    if (model != NULL) {
+        bm_seats_make_room(e, model);
+        step_model(e, model);
+        pthread_mutex_lock(&e->lock);
+        e->stats.steps++;
+        pthread_mutex_unlock(&e->lock);
+        bm_seats_flush(e);
+    }
+    pthread_mutex_unlock(&e->cache_lock);
+    return any || model != NULL;
 }

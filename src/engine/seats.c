@@ -1,26 +1,22 @@
-/* seats.c - who sits in the engine: sequences that leave, requests that enter, and the pages that each holds. Engine thread. */
+/* seats.c - who sits in the engine: sequences that leave, requests that enter, and who must stand up when memory is short.
+ * Engine thread, with the cache lock held.
+ *
+ * Memory. A request enters when the pages of its prompt and a little more fit beside what those who sit there will need next;
+ * pages that only the cache holds count as free. Pages are taken one by one. When none is left, the cache gives some back, then
+ * the request of the lowest rank (priority, then age) stands up: it keeps what it generated, its pages stay in the cache while
+ * there is room, and it enters again first of all. The highest rank never has to, so somebody always gets on. */
 #include <string.h>
 #include "base/clock.h"
 #include "engine/engine_internal.h"
 
 /* ---- leaving ---- */
 
-static void drop_pages(bm_seq *seq, int g, int32_t end, bm_kv_room room)
+static void free_seats(bm_engine *e, int n)
 {
-    bm_gen *gen = seq->gen;
-    bm_kv_pool *pool = &gen->loaded->pools[g];
-
-    for (; seq->page_begin[g] < end; seq->page_begin[g]++) {
-        void **page = &seq->pages[g][seq->page_begin[g]];
-        if (bm_kv_drop(pool, *page, room)) {
-            gen->held[g]--;
-            gen->reserved[g] += room == BM_KV_KEEP_ROOM;
-        }
-        *page = NULL;
-    }
+    e->n_seqs -= n;
+    e->seats_changed = true;
 }
 
-/* A choice ends: its pages and what only it had reserved go back. */
 void bm_seq_end(bm_engine *e, bm_seq *seq, bm_finish finish, int stop)
 {
     bm_gen *gen = seq->gen;
@@ -28,21 +24,14 @@ void bm_seq_end(bm_engine *e, bm_seq *seq, bm_finish finish, int stop)
     bm_record *r = bm_gen_push(gen, BM_EVENT_FINISH, seq->choice);
     r->finish = (uint8_t)finish;
     r->token = stop;
-    bool was_active = gen->admit_ns != 0;
     seq->state = BM_SEQ_DONE;
     gen->n_live--;
-    for (int g = 0; g < gen->loaded->info.n_groups; g++) {
-        drop_pages(seq, g, seq->page_end[g], BM_KV_GIVE_BACK);
-        int32_t keep = bm_gen_need(gen, g, gen->n_live) - gen->held[g];
-        if (keep < 0)
-            keep = 0;
-        if (gen->reserved[g] > keep) {
-            bm_kv_release(&gen->loaded->pools[g], gen->reserved[g] - keep);
-            gen->reserved[g] = keep;
-        }
+    if (gen->seated) {
+        if (finish != BM_FINISH_ERROR)
+            bm_seq_commit(seq);
+        bm_seq_let_go(seq);
+        free_seats(e, 1);
     }
-    if (was_active)
-        e->n_seqs--;
     if (gen->n_live > 0)
         return;
     int64_t now = bm_now_ns();
@@ -89,11 +78,12 @@ static void count_active(bm_engine *e)
     }
     e->stats.active_seqs = e->n_seqs;
     e->stats.completion_tokens += e->new_tokens;
+    e->stats.computed_tokens += e->new_computed;
+    e->stats.cached_tokens += e->new_cached;
     pthread_mutex_unlock(&e->lock);
-    e->new_tokens = 0;
+    e->new_tokens = e->new_computed = e->new_cached = 0;
 }
 
-/* Publish what was written, then let go of the gens that ended. */
 void bm_seats_flush(bm_engine *e)
 {
     int kept = 0;
@@ -152,105 +142,246 @@ static bm_gen *unlink_leavers(bm_engine *e, int64_t now)
     return left;
 }
 
+/* Pages that a sequence will take for its known tokens and a page's worth more, which those that share must add. */
+static int32_t missing_pages(const bm_seq *seq, int g)
+{
+    const bm_gen *gen = seq->gen;
+    int32_t most = gen->pages_per_choice[g], last = (int32_t)gen->request.n_prompt + gen->request.max_tokens;
+    int32_t n_tokens = seq->n_tokens + BM_PAGE_TOKENS < last ? seq->n_tokens + BM_PAGE_TOKENS : last;
+    int32_t missing = (n_tokens + BM_PAGE_TOKENS - 1) / BM_PAGE_TOKENS - seq->page_end[g];
+
+    if (gen->windowed[g] && missing > most - (seq->page_end[g] - seq->page_begin[g]))
+        missing = most - (seq->page_end[g] - seq->page_begin[g]);
+    return missing > 0 ? missing : 0;
+}
+
+static uint64_t missing_bytes(const bm_gen *gen)
+{
+    const bm_model_info *info = &gen->loaded->info;
+    uint64_t sum = 0;
+    bool first = true;
+
+    for (int c = 0; c < gen->request.n_choices; c++) {
+        const bm_seq *seq = &gen->seqs[c];
+        for (int g = 0; g < info->n_groups && seq->state != BM_SEQ_DONE; g++) {
+            int32_t n = missing_pages(seq, g), shared = (int32_t)gen->request.n_prompt / BM_PAGE_TOKENS;
+            if (!first && !gen->windowed[g] && seq->state != BM_SEQ_DECODE)
+                n -= shared < n ? shared : n;            /* the first choice has them */
+            sum += (uint64_t)n * info->groups[g].page_bytes;
+        }
+        first = first && seq->state == BM_SEQ_DONE;
+    }
+    return sum;
+}
+
+static bool fits(bm_engine *e, bm_gen *gen)
+{
+    uint64_t need = missing_bytes(gen), have, busy = 0;
+
+    if (e->n_active == 0)
+        return true;                         /* it was refused at submit if it could not run alone */
+    for (int c = 0, n; c < gen->request.n_choices; c++)
+        if (gen->seqs[c].state == BM_SEQ_PREFILL) {
+            n = bm_seq_busy_pages(&gen->seqs[c]);
+            for (int g = 0; g < gen->loaded->info.n_groups; g++)
+                busy += gen->windowed[g] ? 0 : (uint64_t)n * gen->loaded->info.groups[g].page_bytes;
+            break;
+        }
+    need -= busy < need ? busy : need;
+    for (int i = 0; i < e->n_active; i++)
+        need += missing_bytes(e->active[i]);
+    pthread_mutex_lock(&e->budget.lock);
+    uint64_t held = e->budget.committed_bytes - e->budget.idle_bytes;
+    have = e->budget.total_bytes > held ? e->budget.total_bytes - held : 0;
+    pthread_mutex_unlock(&e->budget.lock);
+    return need <= have;
+}
+
 static bool try_admit(bm_engine *e, bm_gen *gen, int64_t now)
 {
     bm_loaded *model = gen->loaded;
-    int32_t need[BM_MAX_KV_GROUPS];
-    int n_choices = gen->request.n_choices;
 
-    if (e->n_seqs + n_choices > e->options.max_seqs)
+    if (e->n_seqs + gen->n_live > e->options.max_seqs || !fits(e, gen))
         return false;
-    for (int g = 0; g < model->info.n_groups; g++)
-        need[g] = bm_gen_need(gen, g, n_choices);
-    if (!bm_kv_reserve(&e->budget, model->pools, need, model->info.n_groups))
-        return false;
-    memcpy(gen->reserved, need, sizeof need);
     bm_queue_admitted(e, gen);
-    gen->admit_ns = now;
-    gen->usage.queue_ns = now - gen->submit_ns;
-    gen->usage.prompt_tokens = (int64_t)gen->request.n_prompt;
+    if (!gen->preempted) {
+        gen->admit_ns = now;
+        gen->usage.queue_ns = now - gen->submit_ns;
+        gen->usage.prompt_tokens = (int64_t)gen->request.n_prompt;
+        e->stats.prompt_tokens += gen->request.uncounted ? 0 : gen->request.n_prompt;
+    }
+    gen->seated = true;
     e->active[e->n_active++] = gen;
-    e->n_seqs += n_choices;
-    model->n_active += n_choices;
-    gen->n_counted = n_choices;
+    e->n_seqs += gen->n_live;
+    model->n_active += gen->n_live;
+    gen->n_counted = gen->n_live;
     return true;
 }
 
-/* Those who leave the queue, then those who fit; a request that cannot even run alone ends with an error. */
 bool bm_seats_serve(bm_engine *e)
 {
     int64_t now = bm_now_ns();
-    bm_gen *next, *hopeless = NULL;
+    bm_gen *next;
     bool any;
 
     pthread_mutex_lock(&e->lock);
     bm_gen *left = unlink_leavers(e, now);
     while ((next = bm_queue_pick(e)) != NULL && try_admit(e, next, now))
-        e->stats.prompt_tokens += next->request.uncounted ? 0 : next->request.n_prompt;
-    if (next != NULL && e->n_active == 0) {
-        hopeless = next;
-        bm_queue_remove(e, hopeless);
-        hopeless->phase = BM_GEN_DONE;
-    }
+        ;
     e->stats.active_seqs = e->n_seqs;
     pthread_mutex_unlock(&e->lock);
-    any = left != NULL || hopeless != NULL;
+    any = left != NULL;
     for (; left != NULL; left = next) {
         next = left->next;
         end_queued(e, left, left->leaving);
     }
-    if (hopeless != NULL) {
-        bm_fail(&hopeless->error, BM_NOMEM, "the KV of this request does not fit into the engine's budget any more");
-        end_queued(e, hopeless, BM_FINISH_ERROR);
-    }
     return any;
 }
-/* ---- pages ---- */
 
-void bm_seq_take_pages(bm_seq *seq, int32_t n_tokens)
+/* ---- memory ---- */
+
+/* The page that was idle for longest, of all models, is given back. The engine's lock keeps the models there meanwhile. */
+bool bm_engine_evict(bm_engine *e)
 {
-    bm_gen *gen = seq->gen;
-    const bm_model_info *info = &gen->loaded->info;
+    bm_loaded *oldest = NULL;
+    uint64_t stamp = UINT64_MAX;
 
-    for (int g = 0; g < info->n_groups; g++) {
-        int32_t window = info->groups[g].window, end = (seq->pos + n_tokens + BM_PAGE_TOKENS - 1) / BM_PAGE_TOKENS;
-        if (window > 0 && seq->pos - window + 1 > 0)
-            drop_pages(seq, g, (seq->pos - window + 1) / BM_PAGE_TOKENS, BM_KV_KEEP_ROOM);
-        for (; seq->page_end[g] < end; seq->page_end[g]++) {
-            BM_CHECK(gen->reserved[g] > 0);
-            seq->pages[g][seq->page_end[g]] = bm_kv_take(&gen->loaded->pools[g]);
-            gen->reserved[g]--;
-            gen->held[g]++;
-        }
-    }
+    pthread_mutex_lock(&e->lock);
+    for (bm_loaded *m = e->models; m != NULL; m = m->next)
+        if (bm_prefix_oldest(&m->prefix) < stamp)
+            oldest = m, stamp = bm_prefix_oldest(&m->prefix);
+    if (oldest != NULL)
+        e->stats.evictions += bm_prefix_evict(&oldest->prefix);
+    pthread_mutex_unlock(&e->lock);
+    return oldest != NULL;
 }
 
-/* The prompt is computed: the other choices share its whole pages and get a copy of the last, partial one. */
-void bm_gen_fork(bm_gen *gen)
+bool bm_kv_make_room(bm_engine *e, bm_loaded *model)
 {
-    bm_seq *first = &gen->seqs[0];
+    int32_t one[BM_MAX_KV_GROUPS] = { 1, 1, 1, 1 };
 
-    for (int c = 1; c < gen->request.n_choices; c++) {
+    while (!bm_kv_reserve(&e->budget, model->pools, one, model->info.n_groups))
+        if (!bm_engine_evict(e))
+            return false;
+    return true;
+}
+
+/* Choices share the page where the prompt ends until they write to it; the last one keeps it. */
+static bool own_last_page(bm_engine *e, bm_seq *seq)
+{
+    bm_loaded *model = seq->gen->loaded;
+    int32_t i = seq->pos / BM_PAGE_TOKENS;
+
+    if (seq->pos % BM_PAGE_TOKENS == 0 || !bm_kv_shared(&model->pools[0], seq->pages[0][i]))
+        return true;
+    if (!bm_kv_make_room(e, model))
+        return false;
+    for (int g = 0; g < model->info.n_groups; g++) {
+        void *shared = seq->pages[g][i];
+        seq->pages[g][i] = bm_kv_take(&model->pools[g]);
+        memcpy(seq->pages[g][i], shared, model->pools[g].page_bytes);
+        bm_kv_drop(&model->pools[g], shared);
+    }
+    return true;
+}
+
+int32_t bm_seq_take_pages(bm_engine *e, bm_seq *seq, int32_t n_tokens)
+{
+    bm_loaded *model = seq->gen->loaded;
+    const bm_model_info *info = &model->info;
+    int32_t end = (seq->pos + n_tokens + BM_PAGE_TOKENS - 1) / BM_PAGE_TOKENS;
+
+    for (int g = 0; g < info->n_groups; g++) {
+        int32_t window = info->groups[g].window;
+        if (window > 0 && seq->pos - window + 1 > 0)
+            bm_seq_drop_pages(seq, g, (seq->pos - window + 1) / BM_PAGE_TOKENS);
+    }
+    if (!own_last_page(e, seq))
+        return 0;
+    while (seq->page_end[0] < end && bm_kv_make_room(e, model))
+        for (int g = 0; g < info->n_groups; g++)
+            seq->pages[g][seq->page_end[g]++] = bm_kv_take(&model->pools[g]);
+    int32_t room = seq->page_end[0] * BM_PAGE_TOKENS - seq->pos;
+    return room < n_tokens ? room : n_tokens;
+}
+
+/* ---- standing up ---- */
+
+static bool ranks_below(const bm_gen *a, const bm_gen *b)
+{
+    if (a->request.priority != b->request.priority)
+        return a->request.priority < b->request.priority;
+    return a->number > b->number;
+}
+
+/* Its sequences start again from their tokens when it comes back; nothing that was told changes. */
+static void preempt(bm_engine *e, bm_gen *gen)
+{
+    int i = 0;
+
+    for (int c = 0; c < gen->request.n_choices; c++) {
         bm_seq *seq = &gen->seqs[c];
-        seq->pos = first->pos;
-        seq->state = BM_SEQ_DECODE;
-        for (int g = 0; g < gen->loaded->info.n_groups; g++) {
-            bm_kv_pool *pool = &gen->loaded->pools[g];
-            int32_t whole = first->pos / BM_PAGE_TOKENS;
-            seq->page_begin[g] = first->page_begin[g];
-            seq->page_end[g] = first->page_end[g];
-            for (int32_t p = seq->page_begin[g]; p < seq->page_end[g]; p++) {
-                seq->pages[g][p] = first->pages[g][p];
-                if (p < whole || gen->request.max_tokens <= 1) {     /* with one token nobody writes to it */
-                    bm_kv_ref(pool, seq->pages[g][p]);
-                    continue;
-                }
-                BM_CHECK(gen->reserved[g] > 0);
-                seq->pages[g][p] = bm_kv_take(pool);
-                memcpy(seq->pages[g][p], first->pages[g][p], pool->page_bytes);
-                gen->reserved[g]--;
-                gen->held[g]++;
+        if (seq->state != BM_SEQ_PREFILL && seq->state != BM_SEQ_DECODE)
+            continue;
+        bm_seq_let_go(seq);
+        seq->state = BM_SEQ_PREFILL;
+        seq->looked = false;
+        seq->leader = NULL;
+    }
+    free_seats(e, gen->n_live);
+    gen->seated = false;
+    gen->preempted = true;
+    while (e->active[i] != gen)
+        i++;
+    memmove(e->active + i, e->active + i + 1, (size_t)(--e->n_active - i) * sizeof e->active[0]);
+    pthread_mutex_lock(&e->lock);
+    gen->loaded->n_active -= gen->n_counted;
+    gen->n_counted = 0;
+    e->stats.preemptions++;
+    e->stats.active_seqs = e->n_seqs;
+    bm_queue_return(e, gen);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static bool has_next_page(bm_engine *e, bm_gen *gen)
+{
+    for (int c = 0; c < gen->request.n_choices; c++) {
+        bm_seq *seq = &gen->seqs[c];
+        bool computes = seq->state == BM_SEQ_DECODE || (seq->state == BM_SEQ_PREFILL && seq->leader == NULL);
+        if (computes && bm_seq_take_pages(e, seq, 1) < 1)
+            return false;
+    }
+    return true;
+}
+
+/* Those who sit, by rank, highest first; nearly in order already. */
+static int rank_active(bm_engine *e)
+{
+    for (int i = 0; i < e->n_active; i++) {
+        int j = i;
+        for (; j > 0 && ranks_below(e->ranked[j - 1], e->active[i]); j--)
+            e->ranked[j] = e->ranked[j - 1];
+        e->ranked[j] = e->active[i];
+    }
+    return e->n_active;
+}
+
+void bm_seats_make_room(bm_engine *e, bm_loaded *model)
+{
+    int n = rank_active(e);
+
+    for (int i = 0; i < n; i++) {
+        bm_gen *gen = e->ranked[i];
+        if (gen->loaded != model)
+            continue;
+        while (gen->seated && !gen->ended && !has_next_page(e, gen)) {
+            bm_gen *low = e->ranked[--n];
+            if (low != gen || e->n_active > 1) {
+                preempt(e, low);
+                continue;
             }
+            bm_fail(&gen->error, BM_NOMEM, "the KV of this request does not fit into the engine's budget any more");
+            bm_gen_end(e, gen, BM_FINISH_ERROR);
         }
     }
 }

@@ -1,5 +1,6 @@
 /* fake_model.h - a model for tests of the engine: deterministic, instant, and it really reads its KV. Its logits are a hash of
- * the tokens that it finds in the pages of every group, so a wrong, stale, lost or unzeroed page changes the answer. */
+ * the tokens that it finds in the pages of every group, and each entry is chained to the one before, so a wrong, stale or lost
+ * page changes the answer or is told. */
 #pragma once
 #include <math.h>
 #include <stdarg.h>
@@ -16,9 +17,9 @@ typedef struct fake {
     int n_groups;
     uint64_t rows[FAKE_MAX_ROWS];
     int n_rows, n_forwards, max_tokens_seen;
+    long n_tokens;               /* computed */
     bool fail_forward;
     bool closed;
-    bool rewrites;               /* the engine speculates: KV of wrong guesses is written again */
     bool repeats;                /* answers that repeat themselves, so that guesses are often right */
     uint64_t salt;
 } fake;
@@ -27,6 +28,30 @@ static inline uint64_t fake_mix(uint64_t z)
 {
     z = (z + 0x9E3779B97F4A7C15u) * 0xBF58476D1CE4E5B9u;
     return z ^ z >> 29;
+}
+
+/* What a position leaves in its page: the token, and a hash of it and all before it. Never 0. */
+static inline int32_t fake_entry(int32_t before, int32_t token)
+{
+    return (int32_t)(fake_mix((uint64_t)(uint32_t)before ^ (uint64_t)token << 40) >> 32 & 0x7FFFFF80) | (token + 1);
+}
+
+/* Read what position p sees in group g, and check that it is of this very sequence. */
+static inline int fake_read(const bm_run *run, int g, int32_t p, uint64_t *hash, bm_error *err)
+{
+    int32_t first = g == 1 && p - FAKE_WINDOW + 1 > 0 ? p - FAKE_WINDOW + 1 : 0, before = 0;
+
+    for (int32_t q = first; q <= p; q++) {
+        const int32_t *at = run->kv->pages[g][q / BM_PAGE_TOKENS];
+        if (at == NULL || at[q % BM_PAGE_TOKENS] == 0)
+            return bm_fail(err, BM_INTERNAL, "position %d does not see position %d", p, q);
+        int32_t entry = at[q % BM_PAGE_TOKENS];
+        if ((q > first || q == 0) && entry != fake_entry(before, (entry & 127) - 1))
+            return bm_fail(err, BM_INTERNAL, "position %d sees position %d of another sequence", p, q);
+        *hash = fake_mix(*hash ^ (uint64_t)(entry & 127));
+        before = entry;
+    }
+    return 0;
 }
 
 static int fake_forward(void *impl, bm_team *team, const bm_run *runs, int n_runs, bm_error *err)
@@ -45,26 +70,23 @@ static int fake_forward(void *impl, bm_team *team, const bm_run *runs, int n_run
             uint64_t hash = f->salt;
             for (int g = 0; g < f->n_groups; g++) {
                 int32_t *page = runs[r].kv->pages[g][p / BM_PAGE_TOKENS];
-                if (page == NULL || (page[p % BM_PAGE_TOKENS] != 0 && !f->rewrites))
-                    return bm_fail(err, BM_INTERNAL, "position %d: no page, or not a fresh one", p);
-                page[p % BM_PAGE_TOKENS] = runs[r].tokens[i] + 1;
-                int32_t first = g == 1 && p - FAKE_WINDOW + 1 > 0 ? p - FAKE_WINDOW + 1 : 0;
-                for (int32_t q = first; q <= p; q++) {
-                    const int32_t *at = runs[r].kv->pages[g][q / BM_PAGE_TOKENS];
-                    if (at == NULL || at[q % BM_PAGE_TOKENS] == 0)
-                        return bm_fail(err, BM_INTERNAL, "position %d does not see position %d", p, q);
-                    hash = fake_mix(hash ^ (uint64_t)at[q % BM_PAGE_TOKENS]);
-                }
+                const int32_t *last = p == 0 ? NULL : runs[r].kv->pages[g][(p - 1) / BM_PAGE_TOKENS];
+                if (page == NULL || (p > 0 && (last == NULL || last[(p - 1) % BM_PAGE_TOKENS] == 0)))
+                    return bm_fail(err, BM_INTERNAL, "position %d: no page, or none before it", p);
+                page[p % BM_PAGE_TOKENS] = fake_entry(p == 0 ? 0 : last[(p - 1) % BM_PAGE_TOKENS], runs[r].tokens[i]);
+                if (fake_read(&runs[r], g, p, &hash, err) < 0)
+                    return err->code;
             }
             /* Seven of eight rows follow from two tokens alone; the eighth still proves the whole KV. */
             if (f->repeats && p > 0 && hash >> 61 != 0) {
                 const int32_t *before = runs[r].kv->pages[0][(p - 1) / BM_PAGE_TOKENS];
-                hash = fake_mix((uint64_t)before[(p - 1) % BM_PAGE_TOKENS] % 5 * 1000 + (uint64_t)runs[r].tokens[i]);
+                hash = fake_mix((uint64_t)(before[(p - 1) % BM_PAGE_TOKENS] & 127) % 5 * 1000 + (uint64_t)runs[r].tokens[i]);
             }
             /* A token FAKE_NAN in the prompt makes this and all later rows not a number. */
             f->rows[f->n_rows++] = runs[r].tokens[i] == FAKE_NAN ? UINT64_MAX : hash;
             total++;
         }
+    f->n_tokens += total;
     if (total > f->max_tokens_seen)
         f->max_tokens_seen = total;
     return 0;
@@ -108,7 +130,6 @@ static inline int fake_attach(bm_loaded **out, bm_engine *e, fake *f, const char
 
     memset(f, 0, sizeof *f);
     f->n_groups = n_groups;
-    f->rewrites = !e->options.no_speculation;
     for (int g = 0; g < n_groups; g++)
         info.groups[g] = (bm_kv_group){ 1, g == 1 ? FAKE_WINDOW : 0, BM_PAGE_TOKENS * sizeof(int32_t) };
     bm_runner runner = { f, fake_forward, fake_logits, fake_piece, fake_is_eog, fake_close, 4 };
@@ -180,12 +201,22 @@ static inline bool drain(bm_gen *gen, answer *answers)
     return false;
 }
 
+/* All pages are free, or idle in the prefix cache, and after the cache gave its own back all are free. */
 static inline void no_page_is_left(bm_engine *e)
 {
+    assert_int_equal(e->budget.committed_bytes, e->budget.idle_bytes);
+    for (bm_kv_pool *p = e->budget.pools; p != NULL; p = p->next) {
+        assert_int_equal(p->n_used, p->n_idle);
+        assert_int_equal(p->n_reserved, 0);
+    }
+    while (bm_engine_evict(e))
+        ;
     assert_int_equal(e->budget.committed_bytes, 0);
+    assert_int_equal(e->budget.idle_bytes, 0);
     for (bm_kv_pool *p = e->budget.pools; p != NULL; p = p->next) {
         assert_int_equal(p->n_used, 0);
-        assert_int_equal(p->n_reserved, 0);
         assert_int_equal(p->n_clean + p->n_dirty + p->n_pages - p->n_fresh, p->n_pages);
     }
+    for (bm_loaded *m = e->models; m != NULL; m = m->next)
+        assert_int_equal(m->prefix.n_free, m->prefix.n_nodes);
 }

@@ -59,13 +59,17 @@ static void a_taken_page_is_zero_aligned_and_counted_by_reference(void **state)
         assert_true(((uintptr_t)page & 63) == 0 && all_zero(page, SMALL));
         memset(page, 0xA5, SMALL);
         bm_kv_ref(&pool, page);
-        assert_false(bm_kv_drop(&pool, page, BM_KV_KEEP_ROOM));
+        assert_true(bm_kv_shared(&pool, page));
+        assert_false(bm_kv_drop(&pool, page));
+        assert_false(bm_kv_shared(&pool, page));
         assert_int_equal(pool.n_used, 1);
-        assert_true(bm_kv_drop(&pool, page, BM_KV_KEEP_ROOM));
-        assert_int_equal(pool.n_reserved, 3);
+        assert_true(bm_kv_drop(&pool, page));
+        assert_int_equal(pool.n_reserved, 2);
+        n = 1;
+        assert_true(bm_kv_reserve(&budget, &pool, &n, 1));
     }
     void *page = bm_kv_take(&pool);
-    bm_kv_drop(&pool, page, BM_KV_GIVE_BACK);
+    bm_kv_drop(&pool, page);
     assert_int_equal(pool.n_reserved, 2);
     assert_int_equal(budget.committed_bytes, 2 * SMALL);
     bm_kv_release(&pool, 2);
@@ -90,13 +94,13 @@ static void free_pages_give_way_to_another_pool(void **state)
     for (int i = 0; i < 6; i++)
         memset(pages[i] = bm_kv_take(&a), 0xA5, ODD);
     for (int i = 0; i < 6; i++)
-        bm_kv_drop(&a, pages[i], BM_KV_GIVE_BACK);
+        bm_kv_drop(&a, pages[i]);
     assert_int_equal(budget.resident_bytes, 6 * ODD);
     assert_true(bm_kv_reserve(&budget, &b, &one, 1));
     other = bm_kv_take(&b);
     assert_int_equal(a.n_clean, 4);
     assert_int_equal(budget.resident_bytes, budget.total_bytes);
-    bm_kv_drop(&b, other, BM_KV_GIVE_BACK);
+    bm_kv_drop(&b, other);
     assert_true(bm_kv_reserve(&budget, &a, &six, 1));
     for (int i = 0; i < 6; i++) {
         pages[i] = bm_kv_take(&a);
@@ -104,7 +108,7 @@ static void free_pages_give_way_to_another_pool(void **state)
     }
     assert_true(budget.resident_bytes <= budget.total_bytes);
     for (int i = 0; i < 6; i++)
-        bm_kv_drop(&a, pages[i], BM_KV_GIVE_BACK);
+        bm_kv_drop(&a, pages[i]);
     bm_kv_pool_done(&a);
     bm_kv_pool_done(&b);
     assert_int_equal(budget.resident_bytes, 0);

@@ -277,6 +277,7 @@ static void a_long_prompt_does_not_hold_up_short_ones_nor_starve(void **state)
     memset(a, 0, sizeof a);
     for (int i = 0; i < 8; i++) {
         bm_gen_request r = fake_request(m, prompt, i == 0 ? 4000 : 20, 1);
+        r.no_cache = true;
         gens[i] = submit(e, &r);
     }
     for (; !drain(gens[7], &a[7]); steps++)
@@ -285,6 +286,7 @@ static void a_long_prompt_does_not_hold_up_short_ones_nor_starve(void **state)
     assert_int_equal(gens[0]->seqs[0].pos, 5 * 32 + 20);
     for (; !drain(gens[0], &a[0]); steps++) {
         bm_gen_request r = fake_request(m, prompt, 1000, 1);
+        r.no_cache = true;
         bm_gen *more = submit(e, &r);        /* however many come */
         bm_engine_step(e);
         bm_gen_close(more);
@@ -314,8 +316,7 @@ static void windows_free_their_pages(void **state)
     r.ignore_eos = true;
     bm_gen *gen = submit(e, &r);
     while (bm_engine_step(e) && e->n_active > 0) {
-        assert_true(m->pools[1].n_used <= (FAKE_WINDOW + 64 - 2) / BM_PAGE_TOKENS + 2);
-        assert_int_equal(m->pools[1].n_used + m->pools[1].n_reserved, (FAKE_WINDOW + 64 - 2) / BM_PAGE_TOKENS + 2);
+        assert_true(m->pools[1].n_used - m->pools[1].n_idle <= (FAKE_WINDOW + 64 - 2) / BM_PAGE_TOKENS + 2);
     }
     no_page_is_left(e);
     bm_gen_close(gen);

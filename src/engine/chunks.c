@@ -1,0 +1,109 @@
+/* chunks.c - how many tokens of prompts a step runs, and of which: time is measured, so that a step stays short.
+ * Alone, prompts get steps of STEP_NS_ALONE: a cancel and a newcomer wait for one step at most. Beside sequences that decode
+ * they may stretch a step to STRETCH times what it takes without them, but always get BM_CHUNK_MIN tokens. */
+#include <string.h>
+#include "engine/engine_internal.h"
+
+/* 1.8 leaves something to the error of the estimate: clients that decode shall see at most twice the time between tokens. */
+static const double STEP_NS_ALONE = 400e6, STRETCH = 1.8;
+
+static int bucket(int n_rows)
+{
+    int b = 0;
+
+    while (b < BM_ROW_BUCKETS - 1 && 1 << b < n_rows)
+        b++;
+    return b;
+}
+
+/* What a step of that many decoded rows takes; of fewer when that many never ran alone; 0: not known yet. */
+static double decode_ns(const bm_step_times *t, int n_rows)
+{
+    for (int b = bucket(n_rows); b >= 0; b--)
+        if (t->decode_ns[b] > 0)
+            return t->decode_ns[b];
+    return 0;
+}
+
+static double smooth(double old, double now) { return old > 0 ? 0.7 * old + 0.3 * now : now; }
+
+void bm_chunks_learn(bm_step_times *t, int n_rows, int32_t n_prompt, double ns)
+{
+    if (n_prompt == 0) {
+        t->decode_ns[bucket(n_rows)] = smooth(t->decode_ns[bucket(n_rows)], ns);
+    } else if (n_rows == 0) {
+        if (n_prompt >= BM_CHUNK_MIN)
+            t->prompt_ns = smooth(t->prompt_ns, ns / n_prompt);
+    } else {
+        double known = t->decode_ns[bucket(n_rows)], rest = ns - t->prompt_ns * n_prompt;
+        if (known <= 0 && t->prompt_ns > 0 && rest > ns / 4)
+            t->decode_ns[bucket(n_rows)] = known = rest;     /* until such a step runs without prompts */
+        if (known > 0 && n_prompt >= BM_CHUNK_MIN / 2)
+            t->beside_ns = smooth(t->beside_ns, ns > known * 1.02 ? (ns - known) / n_prompt : known * 0.02 / n_prompt);
+    }
+}
+
+static int32_t budget_of(const bm_engine *e, const bm_step_times *t, int n_rows)
+{
+    int32_t most = e->options.step_tokens - n_rows, n = most;
+    double each = n_rows > 0 && t->beside_ns > 0 ? t->beside_ns : t->prompt_ns;
+    double room = n_rows > 0 ? (STRETCH - 1) * decode_ns(t, n_rows) : STEP_NS_ALONE;
+
+    if (each > 0 && room / each < n)
+        n = (int32_t)(room / each) / BM_CHUNK_MIN * BM_CHUNK_MIN;
+    if (n < BM_CHUNK_MIN)
+        n = BM_CHUNK_MIN;
+    return n < most ? n : most;
+}
+
+static int32_t left(const bm_seq *seq) { return seq->n_tokens - seq->pos - seq->grant; }
+
+static int32_t grant(bm_seq *seq, int32_t most)
+{
+    int32_t n = left(seq) < most ? left(seq) : most;
+
+    seq->grant += n;
+    return n;
+}
+
+/* The next sequence of the model that computes a prompt, from place (*i, *c) on; NULL: no more. */
+static bm_seq *next_prefill(const bm_engine *e, const bm_loaded *model, int *i, int *c)
+{
+    for (; *i < e->n_active; ++*i, *c = 0)
+        while (e->active[*i]->loaded == model && *c < e->active[*i]->request.n_choices) {
+            bm_seq *seq = &e->active[*i]->seqs[(*c)++];
+            if (seq->state == BM_SEQ_PREFILL && seq->leader == NULL)
+                return seq;
+        }
+    return NULL;
+}
+
+static bm_seq *shortest_prefill(const bm_engine *e, const bm_loaded *model)
+{
+    bm_seq *shortest = NULL;
+    int i = 0, c = 0;
+
+    for (bm_seq *seq; (seq = next_prefill(e, model, &i, &c)) != NULL;)
+        if (seq->grant == 0 && (shortest == NULL || left(seq) < left(shortest)))
+            shortest = seq;
+    return shortest;
+}
+
+/* Half of the room to the oldest prompt, so that none starves; the rest to the shortest first, so that none waits long behind
+ * a large one; what then is left to the oldest again. */
+void bm_chunks_share(bm_engine *e, const bm_loaded *model, int n_rows)
+{
+    int32_t budget = budget_of(e, &model->times, n_rows);
+    bm_seq *oldest, *seq;
+    int i = 0, c = 0;
+
+    while ((seq = next_prefill(e, model, &i, &c)) != NULL)
+        seq->grant = 0;
+    i = c = 0;
+    if ((oldest = next_prefill(e, model, &i, &c)) == NULL)
+        return;
+    budget -= grant(oldest, (budget + 1) / 2);
+    while (budget > 0 && (seq = shortest_prefill(e, model)) != NULL)
+        budget -= grant(seq, budget);
+    grant(oldest, budget);
+}
