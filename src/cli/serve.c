@@ -68,7 +68,7 @@ static bool measure(bm_backend *backend, speed *out)
         prompt[i] = (int32_t)(x % (uint32_t)n_vocab);
     }
     bm_gen_request request = { .prompt = prompt, .n_prompt = n, .max_tokens = 16, .n_choices = 1,
-                               .sampling = bm_sampling_default(), .ignore_eos = true, .no_speculation = true, .uncounted = true,
+                               .sampling = bm_sampling_default(), .ignore_eos = true, .no_speculation = true, .uncounted = true, .no_cache = true,
                                .top_logprobs = -1,
                                .deadline_ns = bm_now_ns() + 2000000000 };
     if (backend->generate(backend, &gen, &request, NULL) < 0)

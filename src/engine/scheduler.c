@@ -70,10 +70,12 @@ static int build_batch(bm_engine *e, const bm_loaded *model, int32_t *n_decode, 
     for (int i = 0; i < e->n_active; i++)
         for (int c = 0; e->active[i]->loaded == model && c < e->active[i]->request.n_choices; c++) {
             bm_seq *seq = &e->active[i]->seqs[c];
-            if (seq->state == BM_SEQ_PREFILL && seq->leader == NULL && seq->grant > 0)
-                *n_prefill += add_run(e, &n_runs, seq, seq->tokens + seq->pos, seq->grant);
+            if (seq->state != BM_SEQ_PREFILL || seq->leader != NULL || seq->grant == 0)
+                continue;
+            int32_t n = add_run(e, &n_runs, seq, seq->tokens + seq->pos, seq->grant);
+            e->new_computed += seq->gen->request.uncounted ? 0 : (uint64_t)n;
+            *n_prefill += n;
         }
-    e->new_computed += (uint64_t)*n_prefill;
     return n_runs;
 }
 
