@@ -3,6 +3,7 @@
 #include "base/nearest.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -140,6 +141,10 @@ static int finish(int code)
 
 int main(int argc, char **argv)
 {
+#ifdef M_MMAP_THRESHOLD
+    /* Fixed, so that large blocks are always mappings of their own: untouched parts cost nothing, and freed ones go back. */
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+#endif
     if (argc < 2) {
         overview();
         return finish(0);

@@ -184,7 +184,7 @@ static int wait_for_models(serve *s, bm_error *err)
     pthread_mutex_lock(&s->lock);
     while ((rc = bm_pool_state(s->pool, err)) == 1 && !s->stopping) {
         clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += 20000000;
+        until.tv_nsec += 2000000;                      /* what is mapped is there at once */
         if (until.tv_nsec >= 1000000000)
             until.tv_nsec -= 1000000000, until.tv_sec++;
         pthread_cond_timedwait(&s->wake, &s->lock, &until);

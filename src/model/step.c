@@ -108,13 +108,14 @@ int bm_step_new(bm_step **out, const bm_model *model, int max_tokens, int n_thre
     if (max_tokens < 1 || max_tokens > (1 << 20) || n_threads < 1 || n_threads > 4096)
         return bm_fail(err, BM_INVALID, "a step of %d tokens on %d threads is not possible", max_tokens, n_threads);
     len_bytes = bm_step_bytes(model, max_tokens, n_threads) - sizeof *s;
-    if (!(s = bm_zalloc(sizeof *s)) || !(c.base = bm_alloc_aligned(len_bytes, 64))) {
+    void *memory = NULL;
+    if (!(s = bm_zalloc(sizeof *s)) || !(memory = bm_zalloc(len_bytes + 63))) {
         bm_free(s);
         return bm_fail(err, BM_NOMEM, "no memory for %zu bytes of work space (%d tokens, %d threads)", len_bytes, max_tokens,
                        n_threads);
     }
-    memset(c.base, 0, len_bytes);
-    *s = (bm_step){ .model = model, .memory = c.base, .len_bytes = len_bytes, .max_tokens = max_tokens,
+    c.base = (unsigned char *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);      /* zero, yet not touched: most steps are small */
+    *s = (bm_step){ .model = model, .memory = memory, .len_bytes = len_bytes, .max_tokens = max_tokens,
                     .n_threads = n_threads };
     lay_out(&c, s, model, n_threads);
     *out = s;

@@ -13,21 +13,31 @@ struct bm_bpe {
     const bm_vocab *vocab;
     bool raw;                            /* symbols are UTF-8 as it stands */
     bm_strings symbols;
-    int32_t *ids;                        /* token of each symbol, or -1 */
+    int32_t *ids;                        /* token of each of the first n_ids symbols, or -1; later ones have none */
+    uint32_t n_ids, n_pairs;             /* n_pairs: slots */
     pair_slot *pairs;
-    size_t mask;
     size_t longest;                      /* bytes of the longest symbol with a token */
+    bool control_starts[256];            /* first bytes of the texts of control tokens */
 };
+
+static size_t pair_home(const bm_bpe *bpe, uint32_t left, uint32_t right)
+{
+    uint64_t h = ((uint64_t)left << 32 | right) * 0x9E3779B97F4A7C15u;
+
+    h ^= h >> 29;
+    return (size_t)((h * 0xD6E8FEB86659FD93u >> 32) * bpe->n_pairs >> 32);
+}
 
 static size_t pair_slot_of(const bm_bpe *bpe, uint32_t left, uint32_t right)
 {
-    uint64_t h = ((uint64_t)left << 32 | right) * 0x9E3779B97F4A7C15u;
-    size_t i = (size_t)(h >> 32 ^ h >> 15) & bpe->mask;
+    size_t i = pair_home(bpe, left, right);
 
     while (bpe->pairs[i].rank != BM_MERGE_NONE && (bpe->pairs[i].left != left || bpe->pairs[i].right != right))
-        i = (i + 1) & bpe->mask;
+        i = i + 1 == bpe->n_pairs ? 0 : i + 1;
     return i;
 }
+
+static int32_t id_of(const bm_bpe *bpe, int64_t sym) { return sym >= 0 && sym < bpe->n_ids ? bpe->ids[sym] : -1; }
 
 static void find_pair(const void *vocab, const char *word, bm_symbol *left, const bm_symbol *right)
 {
@@ -63,6 +73,8 @@ static int add_symbols(bm_bpe *bpe, char *scratch, bm_error *err)
         bm_str text = bm_strings_at(&v->texts, i);
         long len = decode(bpe, text, scratch);
         int64_t sym;
+        if (v->flags[i] & (BM_TOKEN_CONTROL | BM_TOKEN_UNKNOWN))
+            bpe->control_starts[(unsigned char)text.data[0]] = true;
         if (len <= 0 || (v->flags[i] & (BM_TOKEN_CONTROL | BM_TOKEN_UNKNOWN)))
             continue;
         if ((sym = bm_strings_add(&bpe->symbols, scratch, (size_t)len, &added, err)) < 0)
@@ -78,61 +90,103 @@ static bool makes_control(const bm_bpe *bpe, bm_str left, bm_str right, char *sc
 {
     int64_t id;
 
+    if (!bpe->control_starts[(unsigned char)left.data[0]])
+        return false;
     memcpy(scratch, left.data, left.len);
     memcpy(scratch + left.len, right.data, right.len);
     id = bm_strings_find(&bpe->vocab->texts, scratch, left.len + right.len);
     return id >= 0 && (bpe->vocab->flags[id] & (BM_TOKEN_CONTROL | BM_TOKEN_UNKNOWN));
 }
 
-static int add_merge(bm_bpe *bpe, bm_str merge, uint32_t rank, char *scratch, bm_error *err)
+/* A merge on its way into the table: merges are taken in batches, so that what they look up is fetched side by side. */
+typedef struct merge { char *bytes; long left, right; uint32_t rank; } merge;
+enum { BATCH = 16 };
+
+/* 1: a merge of symbols; 0: one that is left out. bytes has room for it. */
+static int read_merge(const bm_bpe *bpe, bm_str text, uint32_t rank, merge *m, bm_error *err)
 {
-    const char *blank = merge.len > 1 ? memchr(merge.data + 1, ' ', merge.len - 1) : NULL;
+    const char *blank = text.len > 1 ? memchr(text.data + 1, ' ', text.len - 1) : NULL;
     char name[72];
     bm_str left, right;
-    int64_t part[3];                     /* left, right, both */
-    long n[2];
-    size_t i;
 
-    if (blank == NULL || blank + 1 == merge.data + merge.len)
+    if (blank == NULL || blank + 1 == text.data + text.len)
         return bm_fail(err, BM_FORMAT, "tokenizer.ggml.merges[%u]: found '%s', expected two parts with a space between", rank,
-                       bm_vocab_quote(name, merge));
-    left = (bm_str){ merge.data, (size_t)(blank - merge.data) };
-    right = (bm_str){ blank + 1, merge.len - left.len - 1 };
-    if (makes_control(bpe, left, right, scratch))
-        return 0;
-    n[0] = decode(bpe, left, scratch);
-    n[1] = n[0] < 0 ? -1 : decode(bpe, right, scratch + n[0]);
-    if (n[0] < 0 || n[1] < 0)
+                       bm_vocab_quote(name, text));
+    left = (bm_str){ text.data, (size_t)(blank - text.data) };
+    right = (bm_str){ blank + 1, text.len - left.len - 1 };
+    m->rank = rank;
+    if (makes_control(bpe, left, right, m->bytes) || (m->left = decode(bpe, left, m->bytes)) < 0 ||
+        (m->right = decode(bpe, right, m->bytes + m->left)) < 0)
         return 0;                        /* no text has such bytes */
-    for (int k = 0; k < 3; k++) {
-        bool added;
-        size_t from = k == 1 ? (size_t)n[0] : 0, len = k == 2 ? (size_t)(n[0] + n[1]) : (size_t)n[k];
-        if ((part[k] = bm_strings_add(&bpe->symbols, scratch + from, len, &added, err)) < 0)
-            return (int)part[k];
+    bm_strings_soon(&bpe->symbols, m->bytes, (size_t)m->left);
+    bm_strings_soon(&bpe->symbols, m->bytes + m->left, (size_t)m->right);
+    return 1;
+}
+
+/* The symbol of bytes. Files list tokens in the order of their merges: mostly it is the one after the last that was asked for. */
+static int64_t next_symbol(bm_bpe *bpe, const char *bytes, size_t len, int64_t last, bm_error *err)
+{
+    bool added;
+
+    if (last + 1 < bpe->symbols.n) {
+        bm_str s = bm_strings_at(&bpe->symbols, (uint32_t)last + 1);
+        if (s.len == len && memcmp(s.data, bytes, len) == 0)
+            return last + 1;
     }
-    i = pair_slot_of(bpe, (uint32_t)part[0], (uint32_t)part[1]);
-    if (bpe->pairs[i].rank == BM_MERGE_NONE)
-        bpe->pairs[i] = (pair_slot){ (uint32_t)part[0], (uint32_t)part[1], rank, (uint32_t)part[2] };
+    return bm_strings_add(&bpe->symbols, bytes, len, &added, err);
+}
+
+static int add_merges(bm_bpe *bpe, const merge *batch, int n, int64_t *last, bm_error *err)
+{
+    int64_t part[BATCH][3];              /* left, right, both */
+    bool added;
+
+    for (int k = 0; k < n; k++) {
+        const merge *m = &batch[k];
+        if ((part[k][0] = bm_strings_add(&bpe->symbols, m->bytes, (size_t)m->left, &added, err)) < 0)
+            return (int)part[k][0];
+        if ((part[k][1] = bm_strings_add(&bpe->symbols, m->bytes + m->left, (size_t)m->right, &added, err)) < 0)
+            return (int)part[k][1];
+        if ((part[k][2] = next_symbol(bpe, m->bytes, (size_t)(m->left + m->right), *last, err)) < 0)
+            return (int)part[k][2];
+        *last = part[k][2];
+        __builtin_prefetch(&bpe->pairs[pair_home(bpe, (uint32_t)part[k][0], (uint32_t)part[k][1])]);
+    }
+    for (int k = 0; k < n; k++) {
+        pair_slot *slot = &bpe->pairs[pair_slot_of(bpe, (uint32_t)part[k][0], (uint32_t)part[k][1])];
+        if (slot->rank == BM_MERGE_NONE)
+            *slot = (pair_slot){ (uint32_t)part[k][0], (uint32_t)part[k][1], batch[k].rank, (uint32_t)part[k][2] };
+    }
     return 0;
+}
+
+static int take_merges(bm_bpe *bpe, const bm_str *merges, size_t n_merges, char *scratch, size_t longest, bm_error *err)
+{
+    merge batch[BATCH];
+    int64_t last = -1;
+    int n = 0, rc = 0;
+
+    for (size_t i = 0; i < n_merges && rc >= 0; i++) {
+        batch[n].bytes = scratch + (size_t)n * longest;
+        if ((rc = read_merge(bpe, merges[i], (uint32_t)i, &batch[n], err)) > 0 && ++n == BATCH) {
+            rc = add_merges(bpe, batch, n, &last, err);
+            n = 0;
+        }
+    }
+    return rc < 0 ? rc : add_merges(bpe, batch, n, &last, err);
 }
 
 static int reserve(bm_bpe *bpe, const bm_str *merges, size_t n_merges, size_t *longest, bm_error *err)
 {
-    size_t total = 256 + bpe->vocab->texts.len, n = 256 + (size_t)bpe->vocab->texts.n, slots = 64;
+    size_t n = 256 + (size_t)bpe->vocab->texts.n, slots = n_merges + n_merges / 2 + 16;
     int rc;
 
     *longest = bpe->vocab->max_text;
-    for (size_t i = 0; i < n_merges; i++) {
-        if (!bm_add_size(total, 2 * merges[i].len, &total))
-            return bm_fail(err, BM_FORMAT, "tokenizer.ggml.merges: the texts are too long");
+    for (size_t i = 0; i < n_merges; i++)
         *longest = merges[i].len > *longest ? merges[i].len : *longest;
-    }
     if (n_merges >= UINT32_MAX / 8)
         return bm_fail(err, BM_FORMAT, "tokenizer.ggml.merges: found %zu, expected fewer", n_merges);
-    n += 3 * n_merges;
-    while (slots < n_merges * 2)
-        slots *= 2;
-    if ((rc = bm_strings_reserve(&bpe->symbols, n, total, err)) < 0)
+    if ((rc = bm_strings_reserve(&bpe->symbols, n, 256 + bpe->vocab->texts.len, err)) < 0)
         return rc;
     bpe->ids = bm_malloc(n * sizeof *bpe->ids);
     bpe->pairs = bm_malloc(slots * sizeof *bpe->pairs);
@@ -140,7 +194,8 @@ static int reserve(bm_bpe *bpe, const bm_str *merges, size_t n_merges, size_t *l
         return bm_fail(err, BM_NOMEM, "no memory for %zu merges", n_merges);
     memset(bpe->ids, -1, n * sizeof *bpe->ids);
     memset(bpe->pairs, -1, slots * sizeof *bpe->pairs);
-    bpe->mask = slots - 1;
+    bpe->n_ids = (uint32_t)n;
+    bpe->n_pairs = (uint32_t)slots;
     return 0;
 }
 
@@ -148,7 +203,7 @@ int bm_bpe_new(bm_bpe **out, const bm_vocab *v, const bm_str *merges, size_t n_m
 {
     bm_bpe *bpe = bm_zalloc(sizeof *bpe);
     char *scratch = NULL;
-    size_t longest;
+    size_t longest, room;
     int rc;
 
     *out = NULL;
@@ -158,15 +213,13 @@ int bm_bpe_new(bm_bpe **out, const bm_vocab *v, const bm_str *merges, size_t n_m
     bpe->raw = (v->pretok->flags & BM_PRE_RAW) != 0;
     if ((rc = reserve(bpe, merges, n_merges, &longest, err)) < 0)
         goto out;
-    if ((scratch = bm_malloc(longest + 1)) == NULL) {
+    if (!bm_mul_size(longest + 1, BATCH, &room) || (scratch = bm_malloc(room)) == NULL) {
         rc = bm_fail(err, BM_NOMEM, "no memory for a token of %zu bytes", longest);
         goto out;
     }
     if ((rc = add_symbols(bpe, scratch, err)) < 0)
         goto out;
-    for (size_t i = 0; i < n_merges && rc == 0; i++)
-        rc = add_merge(bpe, merges[i], (uint32_t)i, scratch, err);
-    if (rc == 0)
+    if ((rc = take_merges(bpe, merges, n_merges, scratch, longest + 1, err)) == 0)
         *out = bpe, bpe = NULL;
 out:
     bm_free(scratch);
@@ -188,7 +241,7 @@ int32_t bm_bpe_find(const bm_bpe *bpe, const char *bytes, size_t len)
 {
     int64_t sym = len == 0 || len > bpe->longest ? -1 : bm_strings_find(&bpe->symbols, bytes, len);
 
-    return sym < 0 ? -1 : bpe->ids[sym];
+    return id_of(bpe, sym);
 }
 
 /* The symbols that a word begins as: bytes, or (raw) characters, those that are no symbol as BM_MERGE_NONE. */
@@ -214,7 +267,7 @@ static size_t first_symbols(const bm_bpe *bpe, bm_symbol *s, const char *word, s
 /* A symbol that is no token falls apart into the tokens of its bytes; bytes without a token vanish, as in llama.cpp. */
 static int emit(const bm_bpe *bpe, const char *word, const bm_symbol *s, bm_tokens *out, bm_error *err)
 {
-    int32_t id = s->sym == BM_MERGE_NONE ? -1 : bpe->ids[s->sym];
+    int32_t id = id_of(bpe, s->sym);         /* BM_MERGE_NONE is none of them */
     int rc = 0;
 
     if (id >= 0)

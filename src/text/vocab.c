@@ -10,7 +10,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
-enum { MAX_TOKENS = 1 << 24 };
+enum { MAX_TOKENS = 1 << 24, AHEAD = 8 };
 
 static const char *const eog_names[] = {
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>", "<|endoftext|>",
@@ -78,7 +78,12 @@ long bm_vocab_bytes_of(const char *text, size_t len, char *out)
     long n = 0;
 
     for (size_t i = 0; i < len;) {
+        unsigned char c = (unsigned char)text[i];
         uint32_t cp;
+        if (c >= 0x21 && c <= 0x7E) {            /* most of them */
+            out[n++] = text[i++];
+            continue;
+        }
         int used = bm_utf8_decode(text + i, len - i, &cp), byte = used < 0 ? -1 : byte_of_char(cp);
         if (byte < 0)
             return -1;
@@ -105,6 +110,8 @@ static int take_tokens(bm_vocab *v, const bm_vocab_spec *spec, bm_error *err)
         bm_str text = spec->tokens[i];
         bool added;
         int64_t id;
+        if (i + AHEAD < spec->n_tokens)
+            bm_strings_soon(&v->texts, spec->tokens[i + AHEAD].data, spec->tokens[i + AHEAD].len);
         if (text.len == 0) {             /* an empty one would match everywhere: llama.cpp's name for it */
             text.data = empty;
             text.len = (size_t)snprintf(empty, sizeof empty, "[EMPTY_%zu]", i);
@@ -324,7 +331,7 @@ static int make_pieces(bm_vocab *v, bm_error *err)
     for (uint32_t i = 0; i < v->texts.n; i++) {
         size_t n = piece_of(v, i, v->pieces + at);
         v->max_piece = n > v->max_piece ? n : v->max_piece;
-        v->piece_at[i + 1] = at += n;
+        v->piece_at[i + 1] = (uint32_t)(at += n);        /* no piece is longer than its text */
     }
     return 0;
 }

@@ -32,16 +32,17 @@ int bm_tokenizer_from_spec(bm_tokenizer **out, const bm_vocab_spec *spec, bm_err
 typedef struct bm_strings {
     char *bytes;
     size_t len, cap_bytes;
-    size_t *at;                          /* n + 1 offsets */
-    uint32_t n, cap;
-    uint64_t *slots;                     /* upper half of the hash, number + 1; 0 is free */
-    size_t mask;
+    uint32_t *at;                        /* n + 1 offsets */
+    uint32_t n, cap, n_slots;
+    uint64_t *slots;                     /* lower half of the hash, number + 1; 0 is free */
 } bm_strings;
-/* Make room for n strings of len bytes in all. */
+/* Make room for n strings of len bytes in all; more may come. */
 int  bm_strings_reserve(bm_strings *t, size_t n, size_t len, bm_error *err);
 int64_t bm_strings_find(const bm_strings *t, const char *s, size_t len);       /* -1: absent */
 /* The number of s, new when it was absent (*added). Negative: an error. */
 int64_t bm_strings_add(bm_strings *t, const char *s, size_t len, bool *added, bm_error *err);
+/* Have the slot of a string that will be looked up soon on its way: a table of a large vocabulary is larger than the caches. */
+void bm_strings_soon(const bm_strings *t, const char *s, size_t len);
 static inline bm_str bm_strings_at(const bm_strings *t, uint32_t i)
 {
     return (bm_str){ t->bytes + t->at[i], t->at[i + 1] - t->at[i] };
@@ -62,7 +63,7 @@ typedef struct bm_vocab {
     float *scores;                       /* by id, or NULL */
     int32_t byte_ids[256];               /* <0x00> to <0xFF>, -1 where there is none */
     char *pieces;                        /* what each token adds to a text */
-    size_t *piece_at;                    /* n + 1 offsets */
+    uint32_t *piece_at;                  /* n + 1 offsets */
     size_t max_text, max_piece;          /* bytes of the longest */
     int32_t bos, eos, unk;               /* -1: none */
     bool add_bos, add_eos, add_space_prefix;
