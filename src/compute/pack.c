@@ -52,7 +52,7 @@ static bool tile_size(bm_qtype type, int64_t n_cols, size_t *quants, size_t *byt
     size_t row, all;
 
     if (t == NULL || n_cols <= 0 || !bm_qtype_row_bytes(type, (uint64_t)n_cols, &row) || !bm_mul_size(row, ROWS, &all) ||
-        all > SIZE_MAX / 2)
+        all > SIZE_MAX / 4)                                     /* a pack has at most 2.1 times the bytes of the rows */
         return false;
     *quants = t->quantized ? round64((size_t)(n_cols / t->block_len) * layouts[type].head_bytes) : 0;
     *bytes = t->quantized ? *quants + (size_t)(n_cols / BM_GROUP) * layouts[type].group_bytes : round64(all);

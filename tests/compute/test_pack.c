@@ -183,6 +183,9 @@ static void impossible_shapes_are_refused(void **state)
     assert_false(bm_pack_bytes(BM_F32, INT64_MAX / 2, INT64_MAX / 2, &bytes));
     assert_false(bm_pack_bytes(BM_Q8_0, INT64_MAX, 32, &bytes));
     assert_false(bm_pack_bytes(BM_F32, 16, INT64_MAX, &bytes));
+    for (int64_t k = INT64_MAX / 256 * 256; k > 256; k = k / 512 * 256)     /* the type whose pack is largest beside its rows */
+        if (bm_pack_bytes(BM_IQ1_S, 16, k, &bytes))
+            assert_true(bytes / 16 >= (size_t)k / 256 * 102);
 }
 
 int main(void)
