@@ -2,6 +2,8 @@
  * Waiting is a bounded spin, then a futex. With more workers than CPUs (or than the quota allows) a long spin would only take
  * the core from the worker that is waited for: then it is short, and a few yields come before the sleep. With enough CPUs
  * nobody yields: beside another program a yield gives away a whole slice of time, a sleeper is woken at once.
+ * The job word holds the number of the run and how many workers take part, so that one look tells both: a worker that does
+ * not take part parks on another word, and cannot mistake an old run for one of its own.
  * Owners: the caller of run() writes fn and arg before the release on `job`.
  *
  * Lines: what is written at a barrier (arrived, done, the two claim counters, each worker's phase) stands apart from each other
@@ -11,7 +13,9 @@
 #define _GNU_SOURCE
 #include "compute/team.h"
 #include "compute/cpu.h"
+#include "compute/team_crowd.h"
 #include "compute/team_profile.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <limits.h>
@@ -25,6 +29,7 @@
 #include <unistd.h>
 
 enum { LINE = 64, SPIN = 2000, SPIN_CROWDED = 20, YIELDS_CROWDED = 8 };      /* 2000: about 80 us at 140 cycles a pause */
+enum { RUN_SHIFT = 13, WORKERS_MASK = (1 << RUN_SHIFT) - 1 };                  /* of the job word */
 
 typedef struct signal_word {         /* a word that changes, and how many sleep until it does */
     _Alignas(LINE) atomic_uint value;
@@ -32,7 +37,8 @@ typedef struct signal_word {         /* a word that changes, and how many sleep 
 } signal_word;
 
 struct bm_team {
-    signal_word job;                 /* changes when a run starts or the team ends */
+    signal_word job;                 /* run << RUN_SHIFT | its workers; changes when a run starts or the team ends */
+    signal_word roster;              /* changes when a run has more workers than the one before */
     signal_word done;                /* changes when a barrier opens */
     _Alignas(LINE) atomic_uint arrived;
     struct { _Alignas(LINE) atomic_size_t at; } next[2];         /* claim counters of even and odd phases */
@@ -42,6 +48,11 @@ struct bm_team {
     _Atomic(bm_profile *) profile;   /* NULL: not wanted */
     atomic_bool stop;
     int n, started;
+    int active, next_active, limit;  /* workers of the last run, of the next, and at most */
+    unsigned phase;                  /* the first of the run: whoever sat out has lost count */
+    bm_crowd *crowd;                 /* NULL: the number stays at the limit */
+    pthread_t caller;                /* worker 0's thread, as the crowd knows it */
+    bool has_caller;
     int spin, yields;                /* looks before sleeping */
     pthread_t *threads;
     bm_worker *workers;
@@ -58,6 +69,15 @@ static inline void relax(void)
 #endif
 }
 
+static void sleep_until_change(signal_word *word, unsigned old)
+{
+    while (atomic_load_explicit(&word->value, memory_order_acquire) == old) {
+        atomic_fetch_add(&word->sleepers, 1);
+        syscall(SYS_futex, &word->value, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
+        atomic_fetch_sub(&word->sleepers, 1);
+    }
+}
+
 /* Return when word no longer is `old`. */
 static void wait_change(const bm_team *team, signal_word *word, unsigned old)
 {
@@ -71,18 +91,14 @@ static void wait_change(const bm_team *team, signal_word *word, unsigned old)
             return;
         sched_yield();
     }
-    while (atomic_load_explicit(&word->value, memory_order_acquire) == old) {
-        atomic_fetch_add(&word->sleepers, 1);
-        syscall(SYS_futex, &word->value, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
-        atomic_fetch_sub(&word->sleepers, 1);
-    }
+    sleep_until_change(word, old);
 }
 
 /* The sleeper counts itself, then the kernel compares the word; here the word changes, then the count is read: with both in
  * the one total order of seq_cst no sleeper is missed. */
-static void change(signal_word *word)
+static void change(signal_word *word, unsigned value)
 {
-    atomic_fetch_add(&word->value, 1);
+    atomic_store(&word->value, value);
     if (atomic_load(&word->sleepers) > 0)
         syscall(SYS_futex, &word->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
@@ -118,19 +134,33 @@ void bm_worker_barrier(bm_worker *w)
 
     if (profile != NULL)
         bm_profile_arrive(profile, w->id, phase);
-    if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 == (unsigned)team->n) {
+    if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 == (unsigned)w->n) {
         atomic_store_explicit(&team->next[phase & 1].at, 0, memory_order_relaxed);
         atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
         team->barriers++;
         if (profile != NULL)
-            bm_profile_phase(profile, phase);
-        if (team->n > 1)
-            change(&team->done);
+            bm_profile_phase(profile, phase, w->n);
+        if (w->n > 1)
+            change(&team->done, generation + 1);
     } else {
         wait_change(team, &team->done, generation);
     }
     if (profile != NULL)
         bm_profile_pass(profile, w->id);
+}
+
+/* Until a run comes that this worker is part of: its job word. A worker that parks reads the roster first, the caller changes it
+ * last: either the job read here is the new one already, or the roster has changed. */
+static unsigned next_run(bm_team *team, int id, unsigned seen)
+{
+    for (;;) {
+        wait_change(team, &team->job, seen);
+        unsigned roster = atomic_load(&team->roster.value);
+        seen = atomic_load(&team->job.value);
+        if (id < (int)(seen & WORKERS_MASK) || atomic_load_explicit(&team->stop, memory_order_acquire))
+            return seen;
+        sleep_until_change(&team->roster, roster);
+    }
 }
 
 static void *worker_main(void *arg)
@@ -139,10 +169,14 @@ static void *worker_main(void *arg)
     bm_team *team = w->team;
     bm_profile *profile;
 
-    for (unsigned seen = 0;; seen++) {
-        wait_change(team, &team->job, seen);
+    if (team->crowd != NULL)
+        bm_crowd_join(team->crowd, w->id);
+    for (unsigned run = 0;;) {
+        run = next_run(team, w->id, run);
         if (atomic_load_explicit(&team->stop, memory_order_acquire))
             return NULL;
+        w->n = (int)(run & WORKERS_MASK);
+        w->phase = team->phase;
         if ((profile = profile_of(team)) != NULL)
             bm_profile_enter(profile, w->id);
         team->fn(w, team->arg);
@@ -150,22 +184,56 @@ static void *worker_main(void *arg)
     }
 }
 
+static void start_run(bm_team *team, int active)
+{
+    unsigned run = (atomic_load_explicit(&team->job.value, memory_order_relaxed) >> RUN_SHIFT) + 1;
+    bool more = active > team->active;
+
+    team->active = active;
+    change(&team->job, run << RUN_SHIFT | (unsigned)active);
+    if (more)
+        change(&team->roster, atomic_load_explicit(&team->roster.value, memory_order_relaxed) + 1);
+}
+
+static void meet_caller(bm_team *team)
+{
+    if (team->has_caller && pthread_equal(team->caller, pthread_self()))
+        return;
+    team->caller = pthread_self();
+    team->has_caller = true;
+    bm_crowd_join(team->crowd, 0);
+}
+
 void bm_team_run(bm_team *team, void (*fn)(bm_worker *w, void *arg), void *arg)
 {
     bm_profile *profile = profile_of(team);
+    bm_worker *w = &team->workers[0];
+    int64_t begin = team->crowd != NULL ? bm_now_ns() : 0;
 
     team->fn = fn;
     team->arg = arg;
+    team->phase = w->phase;
     if (profile != NULL)
         bm_profile_run(profile);
     if (team->n > 1)
-        change(&team->job);
+        start_run(team, team->next_active);
+    w->n = team->active;
     if (profile != NULL)
         bm_profile_enter(profile, 0);
-    fn(&team->workers[0], arg);
-    bm_worker_barrier(&team->workers[0]);
+    fn(w, arg);
+    bm_worker_barrier(w);
     if (profile != NULL)
         bm_profile_run_end(profile);
+    if (team->crowd != NULL) {
+        meet_caller(team);
+        team->next_active = bm_crowd_advise(team->crowd, team->active, team->limit, bm_now_ns() - begin);
+    }
+}
+
+void bm_team_limit(bm_team *team, int n_workers)
+{
+    team->limit = n_workers < 1 ? 1 : n_workers < team->n ? n_workers : team->n;
+    team->next_active = team->limit;
 }
 
 /* Signals are the business of the program's own threads. */
@@ -201,12 +269,20 @@ int bm_team_new(bm_team **out, int n_threads, bm_error *err)
     memset(team, 0, sizeof *team);
     team->n = n_threads;
     bm_cpu_detect(&cpu);
-    bool crowded = n_threads > cpu.n_logical || (cpu.quota_cpus > 0 && n_threads > cpu.quota_cpus);
-    team->spin = crowded ? SPIN_CROWDED : SPIN;
-    team->yields = crowded ? YIELDS_CROWDED : 0;
+    team->active = team->next_active = team->limit = n_threads;
+    bool enough = n_threads <= cpu.n_logical;
+    if (enough && cpu.quota_cpus > 0 && n_threads > cpu.quota_cpus)      /* more would only use the quota up sooner and then wait */
+        bm_team_limit(team, (int)cpu.quota_cpus + (cpu.quota_cpus > (int)cpu.quota_cpus));
+    enough = enough && (cpu.quota_cpus == 0 || team->limit <= cpu.quota_cpus);
+    team->spin = enough ? SPIN : SPIN_CROWDED;
+    team->yields = enough ? 0 : YIELDS_CROWDED;
     team->threads = bm_calloc((size_t)n_threads, sizeof *team->threads);
     team->workers = bm_alloc_aligned((size_t)n_threads * sizeof *team->workers, LINE);
     if (team->threads == NULL || team->workers == NULL) {
+        rc = bm_fail(err, BM_NOMEM, "no memory for a team of %d threads", n_threads);
+        goto out;
+    }
+    if (n_threads > 1 && n_threads <= cpu.n_logical && (team->crowd = bm_crowd_new(n_threads)) == NULL) {
         rc = bm_fail(err, BM_NOMEM, "no memory for a team of %d threads", n_threads);
         goto out;
     }
@@ -225,9 +301,11 @@ void bm_team_free(bm_team *team)
     if (team == NULL)
         return;
     atomic_store_explicit(&team->stop, true, memory_order_release);
-    change(&team->job);
+    change(&team->job, atomic_load(&team->job.value) + (1u << RUN_SHIFT));
+    change(&team->roster, atomic_load(&team->roster.value) + 1);
     for (int i = 1; i <= team->started; i++)
         pthread_join(team->threads[i], NULL);
+    bm_crowd_free(team->crowd);
     bm_profile_free(profile_of(team));
     bm_free(team->threads);
     bm_free(team->workers);

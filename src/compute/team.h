@@ -8,15 +8,19 @@
 typedef struct bm_team bm_team;
 typedef struct bm_worker {       /* a line of its own: phase is written at every barrier */
     _Alignas(64) bm_team *team;
-    int id, n;                   /* 0..n-1 */
+    int id, n;                   /* 0..n-1; n: workers of this run, at most the team's size */
     unsigned phase;              /* private to team.c */
 } bm_worker;
 
 int  bm_team_new(bm_team **out, int n_threads, bm_error *err);     /* n_threads >= 1; starts n-1 threads */
 void bm_team_free(bm_team *team);                                  /* NULL is fine; joins */
 int  bm_team_size(const bm_team *team);
-/* Run fn(worker, arg) on every worker; returns when all have returned. */
+/* Run fn(worker, arg) on every worker, or on fewer while other programs need the CPUs (team_crowd.h), worker 0 always among
+ * them; returns when all have returned. */
 void bm_team_run(bm_team *team, void (*fn)(bm_worker *w, void *arg), void *arg);
+
+/* From the next run on at most so many workers, at least one; the others sleep. Results never depend on it. */
+void bm_team_limit(bm_team *team, int n_workers);
 
 /* Inside fn. A phase is the work between two barriers; all workers pass the same phases in the same order. */
 /* Claim the next chunk of this phase's items [0, n_items): false when none is left. Claims are dynamic: results must not

@@ -117,14 +117,14 @@ void bm_profile_arrive(bm_profile *p, int id, unsigned phase)
 }
 
 /* Chunks in order, each to the worker that is free first. */
-static int64_t makespan(bm_profile *p, const int64_t *chunks, size_t n)
+static int64_t makespan(bm_profile *p, const int64_t *chunks, size_t n, int n_workers)
 {
     int64_t end = 0;
 
     memset(p->free_ns, 0, (size_t)p->n_workers * sizeof *p->free_ns);
     for (size_t i = 0; i < n; i++) {
         int first = 0;
-        for (int w = 1; w < p->n_workers; w++)
+        for (int w = 1; w < n_workers; w++)
             first = p->free_ns[w] < p->free_ns[first] ? w : first;
         p->free_ns[first] += chunks[i];
         end = p->free_ns[first] > end ? p->free_ns[first] : end;
@@ -132,7 +132,7 @@ static int64_t makespan(bm_profile *p, const int64_t *chunks, size_t n)
     return end;
 }
 
-void bm_profile_phase(bm_profile *p, unsigned phase)
+void bm_profile_phase(bm_profile *p, unsigned phase, int n_workers)
 {
     int64_t *chunks = p->chunk_ns[phase & 1], own = 0, claimed = 0;
     size_t n = 0;
@@ -146,7 +146,7 @@ void bm_profile_phase(bm_profile *p, unsigned phase)
     p->sum.barriers++;
     p->sum.own_s += (double)own * 1e-9;
     p->sum.claimed_s += (double)claimed * 1e-9;
-    p->sum.ideal_s += (double)(own + makespan(p, chunks, n)) * 1e-9;
+    p->sum.ideal_s += (double)(own + makespan(p, chunks, n, n_workers)) * 1e-9;
     if (n == 1)
         p->sum.lone_s += (double)claimed * 1e-9;
     memset(chunks, 0, n * sizeof *chunks);

@@ -15,5 +15,5 @@ void bm_profile_enter(bm_profile *p, int id);        /* a worker begins fn, or g
 void bm_profile_claim(bm_profile *p, int id, unsigned phase, size_t chunk);      /* it has chunk number `chunk` of the phase */
 void bm_profile_claimed_all(bm_profile *p, int id, unsigned phase);              /* it found none left */
 void bm_profile_arrive(bm_profile *p, int id, unsigned phase);                   /* at a barrier, before it is counted */
-void bm_profile_phase(bm_profile *p, unsigned phase);                            /* the last at a barrier, before it opens */
+void bm_profile_phase(bm_profile *p, unsigned phase, int n_workers);             /* the last at a barrier, before it opens */
 void bm_profile_pass(bm_profile *p, int id);                                     /* the barrier is open; not the last's */

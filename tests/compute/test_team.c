@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include "base/mem.h"
 #include "compute/team.h"
+#include "compute/team_crowd.h"
 
 enum { ITEMS = 1000, PHASES = 5 };
 
@@ -53,6 +54,69 @@ static void each_item_is_claimed_once_by_1_thread(void **state) { (void)state; c
 static void each_item_is_claimed_once_by_2_threads(void **state) { (void)state; check_team(2); }
 static void each_item_is_claimed_once_by_16_threads(void **state) { (void)state; check_team(16); }
 
+static void add_one(bm_worker *w, void *arg) { ((int *)arg)[w->id]++; }
+
+static void count_and_check_n(bm_worker *w, void *arg)
+{
+    ((job *)arg)->wrong[w->id] += w->id >= w->n;
+    count_items(w, arg);
+}
+
+static void workers_sit_out_and_come_back(void **state)
+{
+    bm_team *team;
+
+    (void)state;
+    assert_int_equal(bm_team_new(&team, 6, NULL), 0);
+    for (int run = 0; run < 300; run++) {
+        job *j = bm_zalloc(sizeof *j);
+        int limit = 1 + run * 7 % 6, n[6] = { 0 };
+        bm_team_limit(team, run % 5 == 0 ? run - 3 : limit);     /* below 1 and above 6 mean 1 and 6 */
+        bm_team_run(team, count_and_check_n, j);
+        for (int i = 0; i < 6; i++)
+            assert_int_equal(j->wrong[i], 0);
+        for (int i = 0; i < ITEMS; i++)
+            assert_int_equal(j->counts[PHASES - 1][i], 1);
+        bm_team_limit(team, limit);
+        bm_team_run(team, add_one, n);
+        for (int i = 0; i < 6; i++)
+            assert_int_equal(n[i], i < limit);
+        bm_free(j);
+    }
+    bm_team_limit(team, 2);
+    bm_team_run(team, add_one, (int[6]){ 0 });
+    bm_team_free(team);          /* with workers that sit out */
+}
+
+static void delayed_team_shrinks_and_grows_again(void **state)
+{
+    bm_crowd *c = bm_crowd_new(8);
+    int n = 8, tries = 0;
+
+    (void)state;
+    assert_non_null(c);
+    for (int i = 0; i < 15; i++)                                     /* a stall may be chance */
+        assert_int_equal(bm_crowd_decide(c, 8, 8, 200, 1000), 8);
+    assert_int_equal(bm_crowd_decide(c, 8, 8, 100, 1000), 8);        /* 8 x 10 % */
+    for (int i = 0; i < 15; i++)
+        assert_int_equal(bm_crowd_decide(c, 8, 8, 200, 1000), 8);
+    assert_int_equal(bm_crowd_decide(c, 8, 8, 200, 1000), 7);
+    n = 7;
+    for (int i = 0; i < 300; i++) {                                  /* the eighth does not pay: it is tried ever less often */
+        int next = bm_crowd_decide(c, n, 8, n == 8 ? 200 : 0, 1000);
+        tries += n == 7 && next == 8;
+        n = next;
+    }
+    assert_in_range(tries, 3, 6);
+    for (int i = 0; i < 200; i++)
+        n = bm_crowd_decide(c, n, 8, 0, 1000);
+    assert_int_equal(n, 8);
+    for (int i = 0; i < 200; i++)
+        n = bm_crowd_decide(c, n, 8, 8000, 1000);
+    assert_int_equal(n, 1);                                          /* never none */
+    bm_crowd_free(c);
+}
+
 static void profile_counts_runs_barriers_and_work(void **state)
 {
     bm_team_profile p;
@@ -80,8 +144,6 @@ static void profile_counts_runs_barriers_and_work(void **state)
     assert_int_equal(p.barriers, 0);
     bm_team_free(team);
 }
-
-static void add_one(bm_worker *w, void *arg) { ((int *)arg)[w->id]++; }
 
 static void many_short_runs_return(void **state)
 {
@@ -140,6 +202,8 @@ int main(void)
         cmocka_unit_test(each_item_is_claimed_once_by_1_thread),
         cmocka_unit_test(each_item_is_claimed_once_by_2_threads),
         cmocka_unit_test(each_item_is_claimed_once_by_16_threads),
+        cmocka_unit_test(workers_sit_out_and_come_back),
+        cmocka_unit_test(delayed_team_shrinks_and_grows_again),
         cmocka_unit_test(profile_counts_runs_barriers_and_work),
         cmocka_unit_test(many_short_runs_return),
         cmocka_unit_test(team_may_end_unused),
