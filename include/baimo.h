@@ -68,6 +68,9 @@ typedef struct baimo_options {
     /* A directory in which the weights are kept as they are used, made when missing: the next opening maps them from there and is
      * immediate, and all processes share one copy. Written after opening, in the background; baimo_close waits for it. NULL: no. */
     const char *packs;
+    /* Why there is no such file, or that it was found damaged, as one line; from a thread of the library, until baimo_close. */
+    void (*notice)(void *arg, const char *line);
+    void *notice_arg;
 } baimo_options;
 
 /* Load the GGUF file at path. Memory is added up first: when it does not fit, BAIMO_NOMEM and the arithmetic in the message,

@@ -353,10 +353,16 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     return interrupted;
 }
 
+static void on_notice(void *arg, const char *line)
+{
+    (void)arg;
+    fprintf(stderr, "baimo: %s\n", line);
+}
+
 static int open_model(chat *c, const bm_shelf_model *row)
 {
     char *packs = cli_pack_dir(c->no_pack);
-    baimo_options options = { .packs = packs, .threads = (int)c->n_threads, .context = (int)c->n_ctx, .exact = c->exact,
+    baimo_options options = { .packs = packs, .notice = on_notice, .threads = (int)c->n_threads, .context = (int)c->n_ctx, .exact = c->exact,
                               .name = row->name, .no_speculation = c->no_speculation,
                               .progress = on_progress, .progress_arg = c };
     baimo_error err;

@@ -46,7 +46,8 @@ static int open_model(baimo *m, const char *path, const baimo_options *o, bm_err
 {
     bm_engine_options engine = { .n_threads = o->threads, .no_speculation = o->no_speculation != 0 };
     bm_load_options load = { .name = o->name, .n_ctx = o->context, .n_parallel = o->parallel, .f32 = o->exact != 0,
-                             .pack_dir = o->packs, .finish_pack = true };
+                             .pack_dir = o->packs, .finish_pack = true, .notice = o->notice,
+                             .notice_arg = o->notice_arg };
     int rc;
 
     if (o->threads < 0 || o->threads > 4096 || o->context < 0 || o->parallel < 0 || o->parallel > 4096)

@@ -58,6 +58,8 @@ const bm_template *bm_loaded_template(const bm_loaded *loaded);      /* NULL: th
 const char *bm_loaded_template_source(const bm_loaded *loaded);      /* NULL: none */
 /* The pack that it was mapped from is damaged: its requests fail, and it should be loaded again. */
 bool bm_loaded_damaged(const bm_loaded *loaded);
+/* Wait until its pack is written or checked. */
+void bm_loaded_kept(bm_loaded *loaded);
 /* Mapped from a pack on disk since it was loaded. */
 bool bm_loaded_mapped(const bm_loaded *loaded);
 const char *bm_loaded_name(const bm_loaded *loaded);

@@ -298,6 +298,12 @@ bool bm_loaded_damaged(const bm_loaded *m)
     return is_real(m) && atomic_load(&((const real_model *)m->runner.impl)->damaged);
 }
 
+void bm_loaded_kept(bm_loaded *m)
+{
+    if (is_real(m))
+        bm_keeper_wait(((real_model *)m->runner.impl)->keeper);
+}
+
 bool bm_loaded_mapped(const bm_loaded *m) { return is_real(m) && ((const real_model *)m->runner.impl)->mapped; }
 
 static int load_gguf(bm_loaded **out, bm_engine *e, const bm_gguf *gguf, const bm_load_options *o, bm_error *err)

@@ -322,6 +322,9 @@ struct bm_keeper {
     void *arg;
     atomic_bool stop;
     pthread_t thread;
+    pthread_mutex_t lock;        /* guards is_done */
+    pthread_cond_t done;
+    bool is_done;
 };
 
 static bool keeper_goes_on(void *arg)
@@ -340,6 +343,10 @@ static void *keep(void *arg)
     int rc = bm_pack_spot_keep(&k->spot, k->model, keeper_goes_on, k, &err);
     if (rc != 0 && k->told != NULL)
         k->told(k->arg, rc, &err);
+    pthread_mutex_lock(&k->lock);
+    k->is_done = true;
+    pthread_cond_broadcast(&k->done);
+    pthread_mutex_unlock(&k->lock);
     return NULL;
 }
 
@@ -352,7 +359,8 @@ int bm_keeper_start(bm_keeper **out, bm_pack_spot *s, bm_model *model, void (*to
 
     *out = NULL;
     if (k != NULL) {
-        *k = (bm_keeper){ .spot = *s, .model = model, .told = told, .arg = arg };
+        *k = (bm_keeper){ .spot = *s, .model = model, .told = told, .arg = arg, .lock = PTHREAD_MUTEX_INITIALIZER,
+                          .done = PTHREAD_COND_INITIALIZER };
         sigfillset(&all);        /* SIGXFSZ too: a file that grows past a limit is an error of write, not the program's end */
         pthread_sigmask(SIG_SETMASK, &all, &old);
         failed = pthread_create(&k->thread, NULL, keep, k);
@@ -368,6 +376,16 @@ int bm_keeper_start(bm_keeper **out, bm_pack_spot *s, bm_model *model, void (*to
     return 0;
 }
 
+void bm_keeper_wait(bm_keeper *k)
+{
+    if (k == NULL)
+        return;
+    pthread_mutex_lock(&k->lock);
+    while (!k->is_done)
+        pthread_cond_wait(&k->done, &k->lock);
+    pthread_mutex_unlock(&k->lock);
+}
+
 void bm_keeper_stop(bm_keeper *k, bool finish)
 {
     if (k == NULL)
@@ -375,6 +393,8 @@ void bm_keeper_stop(bm_keeper *k, bool finish)
     if (!finish)
         atomic_store(&k->stop, true);
     pthread_join(k->thread, NULL);
+    pthread_mutex_destroy(&k->lock);
+    pthread_cond_destroy(&k->done);
     bm_pack_spot_done(&k->spot);
     bm_free(k);
 }

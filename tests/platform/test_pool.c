@@ -1,7 +1,10 @@
 /* The pool of a server: names to loaded models, loads that nobody waits for, and what a failed load leaves. */
 #include "home_kit.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/stat.h>
 
 #include "platform/pool.h"
 
@@ -239,6 +242,90 @@ static void waiter_can_leave_and_the_pool_can_close_over_waiters(void **state)
     bm_pool_free(NULL);
 }
 
+/* The last byte of the only pack in a directory changes. */
+static void damage_the_pack(const char *dir)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    unsigned char byte;
+    struct stat st;
+    int fd = -1;
+
+    assert_non_null(d);
+    while (fd < 0 && (e = readdir(d)) != NULL)
+        if (strstr(e->d_name, ".pack") != NULL)
+            fd = openat(dirfd(d), e->d_name, O_RDWR);
+    closedir(d);
+    assert_true(fd >= 0 && fstat(fd, &st) == 0);
+    assert_int_equal(pread(fd, &byte, 1, st.st_size - 1), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, st.st_size - 1), 1);
+    close(fd);
+}
+
+static bm_finish finish_of(bm_backend *b)
+{
+    int32_t prompt = 1;
+    bm_gen_request r = { .prompt = &prompt, .n_prompt = 1, .max_tokens = 2, .n_choices = 1, .sampling = bm_sampling_default(),
+                         .top_logprobs = -1, .ignore_eos = true };
+    bm_finish finish = BM_FINISH_CANCELED;
+    bm_event ev = { .kind = BM_EVENT_TOKEN };
+    bm_error err = { 0 };
+    bm_gen *gen;
+
+    assert_int_equal(b->generate(b, &gen, &r, &err), 0);
+    do {
+        bm_gen_wait(gen);
+        while (bm_gen_next(gen, &ev) == 1 && ev.kind != BM_EVENT_END)
+            finish = ev.kind == BM_EVENT_FINISH ? ev.finish : finish;
+    } while (ev.kind != BM_EVENT_END);
+    bm_gen_close(gen);
+    return finish;
+}
+
+/* Written; then mapped, and its checksums compared; then damaged: told, its answers are errors, and it is loaded anew. */
+static void a_damaged_pack_is_told_and_the_model_is_loaded_anew(void **state)
+{
+    bm_engine_options engine = { .n_threads = 1, .kv_budget_bytes = 64 << 20 };
+    char dir[128], name[128];
+    world w = { .store = kit_store() };
+    bm_pool_options options = { .n_ctx = 64, .n_parallel = 1, .log = keep_line, .log_arg = &w, .pack_dir = dir };
+    bm_backend *first;
+    bm_error err = { 0 };
+    int rc;
+
+    (void)state;
+    snprintf(dir, sizeof dir, "%s", kit_path("packs"));
+    put_on_shelf(&w, TINY_MODEL, "tiny");
+    for (int pass = 0; pass < 3; pass++) {
+        w.log[0] = '\0';
+        if (pass == 2)
+            damage_the_pack(dir);
+        assert_int_equal(bm_engine_new(&w.engine, &engine, &err), 0);
+        assert_int_equal(bm_pool_new(&w.pool, w.engine, w.store, &options, &err), 0);
+        while ((rc = get(&w, "tiny", &first, name, &err)) == 1)          /* found before it could be handed out */
+            ;
+        assert_int_equal(rc, 0);
+        bm_loaded_kept(bm_backend_loaded(first));
+        if (pass == 2 && bm_loaded_mapped(bm_backend_loaded(first))) {
+            assert_true(bm_loaded_damaged(bm_backend_loaded(first)));
+            assert_int_equal(finish_of(first), BM_FINISH_ERROR);
+            bm_pool_put(w.pool, first);
+            assert_int_equal(get(&w, "tiny", &first, name, &err), 0);
+        }
+        if (pass == 2)
+            assert_non_null(strstr(w.log, "tiny: its packed weights were damaged"));
+        assert_int_equal(bm_loaded_mapped(bm_backend_loaded(first)), pass == 1);
+        assert_false(bm_loaded_damaged(bm_backend_loaded(first)));
+        assert_int_equal(finish_of(first), BM_FINISH_LENGTH);
+        bm_loaded_kept(bm_backend_loaded(first));
+        bm_pool_put(w.pool, first);
+        bm_pool_free(w.pool);
+        bm_engine_free(w.engine);
+    }
+    bm_store_close(w.store);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, kit_make, kit_remove)
 int main(void)
 {
@@ -249,6 +336,7 @@ int main(void)
         T(wanted_models_become_ready_and_tell),
         T(failed_load_is_told_and_the_rest_goes_on),
         T(name_that_means_another_file_now_loads_that),
+        T(a_damaged_pack_is_told_and_the_model_is_loaded_anew),
         T(waiter_can_leave_and_the_pool_can_close_over_waiters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
