@@ -73,7 +73,7 @@ static bm_gen_request request_of(bm_loaded *m, int i)
 
     for (size_t t = 0; t < n; t++)
         prompts[i][t] = 1 + (int32_t)(fake_mix((uint64_t)i * 1000003 + t % 90) % (FAKE_VOCAB - 2));
-    bm_gen_request r = fake_request(m, prompts[i], n, i % 6 == 5 ? i % 4 : 20 + i * 31 % 200);
+    bm_gen_request r = fake_request(m, prompts[i], n, i % 6 == 5 ? i % 4 : 20 + i * 131 % 400);
     r.n_choices = 1 + i % 3;
     r.sampling.seed = (uint64_t)i;
     r.sampling.temperature = i % 2 ? 0.7f : 0;
@@ -83,7 +83,7 @@ static bm_gen_request request_of(bm_loaded *m, int i)
     r.sampling.presence_penalty = i % 5 == 2 ? 0.5f : 0;
     r.sampling.bias = bias, r.sampling.n_bias = i % 4 == 2 ? 2 : 0;
     r.stop = stops, r.n_stop = i % 3 == 0 ? 4 : 0;
-    r.ignore_eos = i % 7 == 0;
+    r.ignore_eos = i % 3 == 1;
     r.top_logprobs = i % 4 == 3 ? i % 6 : -1;
     return r;
 }
@@ -113,8 +113,9 @@ static int drafter(const bm_seq *seq, int32_t *tokens, int k)
 }
 
 typedef int guesser(const bm_seq *seq, int32_t *tokens, int k);
-typedef struct setting { int n_groups, step_tokens, max_seqs; bool together, off; guesser *guess; } setting;
+typedef struct setting { int n_groups, step_tokens, max_seqs; bool together, off; guesser *guess; int pages; } setting;
 
+static uint64_t n_preempted;
 static bm_gen_usage run_all(reply out[N][3], const setting *s)
 {
     bm_gen_usage sum = { 0 };
@@ -127,6 +128,7 @@ static bm_gen_usage run_all(reply out[N][3], const setting *s)
     e->options.no_speculation = s->off;
     e->guess = s->guess;
     assert_int_equal(fake_attach(&m, e, &f, "fake", s->n_groups, CTX, &err), 0);
+    assert_true(s->pages == 0 || bm_kv_budget_resize(&e->budget, (uint64_t)s->pages * 256));
     f.repeats = true;
     memset(out, 0, sizeof(reply) * N * 3);
     for (int i = 0; i < N; i++) {
@@ -153,6 +155,7 @@ static bm_gen_usage run_all(reply out[N][3], const setting *s)
     bm_engine_stats stats;
     bm_engine_get_stats(e, &stats);
     assert_int_equal(stats.completion_tokens, sum.completion_tokens);
+    n_preempted += stats.preemptions;
     assert_true(f.max_tokens_seen <= e->options.step_tokens);
     no_page_is_left(e);
     bm_loaded_unref(m);
@@ -166,12 +169,12 @@ static void answers_are_the_same_whatever_is_guessed(void **state)
 
     (void)state;
     for (int groups = 1; groups <= 2; groups++) {
-        setting off = { groups, 512, 8, false, true, NULL };
+        setting off = { groups, 512, 8, false, true, NULL, 0 };
         bm_gen_usage u = run_all(plain, &off);
         assert_int_equal(u.draft_tokens, 0);
         for (int g = 0; g < 4; g++)
-            for (int i = 0; i < 4; i++) {
-                setting on = { groups, i & 1 ? 512 : 96, i & 1 ? 8 : 24, i & 2, false, guessers[g] };
+            for (int i = 0; i < 5; i++) {            /* alone, together, and together with too little memory */
+                setting on = { groups, i & 1 ? 512 : 96, i & 1 ? 8 : 24, i >= 2, false, guessers[g], i == 4 ? 20 * groups : 0 };
                 u = run_all(guessed, &on);
                 assert_true(g == 3 || u.draft_tokens > 100);
                 assert_true(g >= 2 || u.draft_accepted > 50);
@@ -180,6 +183,7 @@ static void answers_are_the_same_whatever_is_guessed(void **state)
                         same_reply(&plain[r][c], &guessed[r][c]);
             }
     }
+    assert_true(n_preempted > 0);
 }
 
 /* One request with right guesses of every length around its end. */
@@ -274,7 +278,7 @@ static void a_cancel_in_the_middle_leaves_nothing(void **state)
     fake f;
 
     (void)state;
-    setting off = { 2, 512, 8, false, true, NULL };
+    setting off = { 2, 512, 8, false, true, NULL, 0 };
     run_all(plain, &off);
     for (int steps = 1; steps < 12; steps++) {
         bm_engine *e = fake_engine(8, 512, 1 << 20);
@@ -313,7 +317,7 @@ static void right_guesses_save_steps(void **state)
     bm_engine *e = fake_engine(2, 512, 1 << 20);
 
     (void)state;
-    setting off = { 1, 512, 8, false, true, NULL };
+    setting off = { 1, 512, 8, false, true, NULL, 0 };
     run_all(plain, &off);
     assert_int_equal(fake_attach(&m, e, &f, "fake", 1, CTX, &err), 0);
     f.repeats = true;
