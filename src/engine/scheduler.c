@@ -23,11 +23,11 @@ static void guess_next(bm_engine *e, bm_seq *seq, bm_draft_offer *offer)
     int32_t left = seq->gen->request.max_tokens - seq->n_generated - 1;
     int most = left < BM_DRAFT_MAX ? left : BM_DRAFT_MAX;
 
-    offer->n = 0;
+    offer->n = offer->take = 0;
     if (e->options.no_speculation || seq->gen->request.no_speculation)
         return;
     if (e->guess != NULL)
-        offer->n = e->guess(seq, seq->run + 1, most);
+        offer->take = e->guess(seq, seq->run + 1, most);
     else
         offer->n = bm_draft_propose(&seq->draft, seq->run + 1, offer->chance, most);
 }
@@ -43,13 +43,16 @@ static int32_t add_decodes(bm_engine *e, const bm_loaded *model, int *n_runs)
             if (e->active[i]->seqs[c].state == BM_SEQ_DECODE)
                 e->run_seqs[n++] = &e->active[i]->seqs[c];
     room = e->options.step_tokens - BM_CHUNK_MIN - n;
-    for (int32_t i = 0; i < n && n < BM_DRAFT_COST_ROWS; i++)
+    bool few = n < BM_DRAFT_COST_ROWS;
+    for (int32_t i = 0; few && i < n; i++)
         guess_next(e, e->run_seqs[i], &offers[i]);
-    if (n < BM_DRAFT_COST_ROWS)
+    if (few && e->guess == NULL)
         bm_draft_share(offers, n, room, &model->cost);
     for (int32_t i = 0; i < n; i++) {
         bm_seq *seq = e->run_seqs[i];
-        int32_t take = n >= BM_DRAFT_COST_ROWS ? 0 : e->guess == NULL ? offers[i].take : offers[i].n < room ? offers[i].n : 0;
+        int32_t take = few ? offers[i].take : 0;
+        if (take > room)
+            take = 0;
         seq->run[0] = seq->token;
         take = add_run(e, n_runs, seq, seq->run, 1 + take) - 1;
         room -= take;

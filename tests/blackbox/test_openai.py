@@ -35,6 +35,17 @@ def test_a_stream_is_the_whole_answer_in_pieces(client):
     assert chunks[-2].timings["predicted_n"] == whole.usage.completion_tokens
 
 
+def test_guesses_are_counted_and_change_nothing(client, start):
+    from conftest import TINY
+    words = "one two three four five six seven eight nine ten " * 6
+    ask = dict(prompt=words, temperature=0, max_tokens=120, extra_body={"ignore_eos": True})
+    r = client.completions.create(model="tiny", **ask)
+    assert r.timings.get("draft_n_accepted", 0) <= r.timings.get("draft_n", 0) and r.timings["predicted_n"] == r.usage.completion_tokens == 120
+    s = start("--model", TINY, BAIMO_NO_SPECULATION="1")
+    plain = s.client().completions.create(model=s.ps()["models"][0]["name"], **ask)
+    assert plain.choices[0].text == r.choices[0].text and "draft_n" not in plain.timings
+
+
 def test_without_include_usage_there_is_no_usage_but_timings(client):
     chunks = list(client.chat.completions.create(model="tiny", messages=PARIS, max_tokens=4, stream=True))
     assert all(c.choices for c in chunks) and all(getattr(c, "usage", None) is None for c in chunks)
@@ -274,7 +285,7 @@ def test_a_body_too_large_is_413(server, client):
 def test_a_full_queue_is_a_rate_limit_with_retry_after(start):
     import threading
     from conftest import TINY
-    s = start("--model", TINY, "--max-queue", "1")
+    s = start("--model", TINY, "--max-queue", "1", "--no-speculation")
     model = s.ps()["models"][0]["name"]
     long = dict(model=model, prompt="a", n=32, max_tokens=4000, stream=True, extra_body={"ignore_eos": True})
     running = s.client().completions.create(**long)                  # takes every place in a step
