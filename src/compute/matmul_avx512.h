@@ -8,6 +8,8 @@
 #include "compute/unpack_avx512.h"
 
 enum { BLOCK_TOKENS = 96, PREFETCH_BYTES = 2048 };
+/* Rows of activations longer than this are too far apart for the CPU to fetch ahead by itself: half as many stay in L1. */
+enum { LONG_COLS = 2048 };
 
 INLINE __m512i broadcast4(const void *p)
 {
@@ -243,14 +245,15 @@ static const type_fns fns[BM_QTYPE_END] = {
 static void matmul(const bm_packed *w, int64_t tile_begin, int64_t tile_end, const bm_acts *x, int64_t t_begin, int64_t t_end,
                    float *y, int64_t y_stride)
 {
+    const int64_t block = w->n_cols > LONG_COLS ? BLOCK_TOKENS / 2 : BLOCK_TOKENS;
+
     if (matmul_floats(w, tile_begin, tile_end, x, t_begin, t_end, y, y_stride))
         return;
     if (t_end - t_begin == 1) {
         fns[w->type].matvec(w, tile_begin, tile_end, x, t_begin, y + t_begin * y_stride);
         return;
     }
-    for (int64_t t = t_begin; t < t_end; t += BLOCK_TOKENS)
+    for (int64_t t = t_begin; t < t_end; t += block)
         for (int64_t tile = tile_begin; tile < tile_end; tile += 2)
-            fns[w->type].pair(w, tile, tile + 1 < tile_end, x, t, t_end - t < BLOCK_TOKENS ? (int)(t_end - t) : BLOCK_TOKENS, y,
-                              y_stride);
+            fns[w->type].pair(w, tile, tile + 1 < tile_end, x, t, (int)(t_end - t < block ? t_end - t : block), y, y_stride);
 }
