@@ -16,18 +16,19 @@ static void print_models(const json_t *models)
 {
     const json_t *m;
     size_t i;
-    char size[24], kv[24];
+    char size[24], kv[24], cached[24];
 
     if (json_array_size(models) == 0) {
         puts("a server is running, and has no model loaded");
         return;
     }
-    printf("%10s %10s %8s %7s %7s  %s\n", "MEMORY", "KV", "CONTEXT", "ACTIVE", "QUEUED", "NAME");
+    printf("%10s %10s %10s %8s %7s %7s  %s\n", "MEMORY", "KV", "CACHED", "CONTEXT", "ACTIVE", "QUEUED", "NAME");
     json_array_foreach (models, i, m) {
         const char *name = json_string_value(json_object_get(m, "name"));
         cli_size_text(size, (uint64_t)number(m, "size_bytes"));
         cli_size_text(kv, (uint64_t)number(m, "kv_used_bytes"));
-        printf("%10s %10s %8lld %7lld %7lld  ", size, kv, number(m, "context"), number(m, "active"), number(m, "queued"));
+        cli_size_text(cached, (uint64_t)number(m, "kv_cached_bytes"));
+        printf("%10s %10s %10s %8lld %7lld %7lld  ", size, kv, cached, number(m, "context"), number(m, "active"), number(m, "queued"));
         cli_print_safe(name != NULL ? name : "?");
         putchar('\n');
     }

@@ -25,7 +25,7 @@ typedef struct serve {
     cli_list models, allow_hosts;
     const char *host;
     int64_t port, ctx, parallel, threads, max_queue, drain_seconds;
-    bool no_speculation, no_pack;
+    bool no_speculation, no_pack, no_prefix_cache;
     /* owned */
     char *home, *pack_dir;
     char socket_path[108];
@@ -258,7 +258,7 @@ static int open_server(serve *s, bm_error *err)
 static int start(serve *s, bm_error *err)
 {
     bm_engine_options engine = { .n_threads = (int)s->threads, .max_queued = (int)s->max_queue,
-                                 .no_speculation = s->no_speculation };
+                                 .no_speculation = s->no_speculation, .no_prefix_cache = s->no_prefix_cache };
     bm_pool_options pool = { .n_ctx = (int32_t)s->ctx, .n_parallel = (int)s->parallel, .log = log_line,
                              .pack_dir = s->pack_dir = s->no_pack ? NULL : cli_pack_dir(false) };
     sigset_t all, old;
@@ -327,6 +327,8 @@ int cmd_serve(int argc, char **argv)
           "429" },
         { "no-speculation", NULL, CLI_FLAG, &s.no_speculation, 0, 0, NULL,
           "one token at a time; without, repetitions are guessed\nahead (answers are the same)" },
+        { "no-prefix-cache", NULL, CLI_FLAG, &s.no_prefix_cache, 0, 0, NULL,
+          "compute every prompt anew; without, beginnings that were\ncomputed before are kept while memory lasts" },
         { "drain-seconds", NULL, CLI_INT, &s.drain_seconds, 1, 86400, "N",
           "how long a stop waits for running requests (default 30)" },
         { "no-pack", NULL, CLI_FLAG, &s.no_pack, 0, 0, NULL,

@@ -52,7 +52,7 @@ static int open_model(baimo *m, const char *path, const baimo_options *o, bm_err
 
     if (o->threads < 0 || o->threads > 4096 || o->context < 0 || o->parallel < 0 || o->parallel > 4096)
         return bm_fail(err, BM_INVALID, "threads, context and parallel must not be negative, threads and parallel at most 4096");
-    engine.max_seqs = o->parallel > 32 ? o->parallel : 0;
+    engine.max_seqs = o->parallel > 256 ? o->parallel : 0;
     if (o->progress != NULL) {
         m->progress = o->progress, m->progress_arg = o->progress_arg;
         load.progress = on_progress, load.progress_arg = m;

@@ -25,21 +25,33 @@ static double decode_ns(const bm_step_times *t, int n_rows)
     return 0;
 }
 
-static double smooth(double old, double now) { return old > 0 ? 0.7 * old + 0.3 * now : now; }
+/* Other programs make steps look slow, never fast: what is shorter counts at once, what is longer only little by little. */
+static double smooth(double old, double now)
+{
+    if (old <= 0)
+        return now;
+    if (now > 2 * old)
+        now = 2 * old;
+    return now < old ? 0.5 * old + 0.5 * now : 0.9 * old + 0.1 * now;
+}
 
 void bm_chunks_learn(bm_step_times *t, int n_rows, int32_t n_prompt, double ns)
 {
+    double *decode = &t->decode_ns[bucket(n_rows)];
+
     if (n_prompt == 0) {
-        t->decode_ns[bucket(n_rows)] = smooth(t->decode_ns[bucket(n_rows)], ns);
+        *decode = smooth(*decode, ns);
     } else if (n_rows == 0) {
         if (n_prompt >= BM_CHUNK_MIN)
             t->prompt_ns = smooth(t->prompt_ns, ns / n_prompt);
     } else {
-        double known = t->decode_ns[bucket(n_rows)], rest = ns - t->prompt_ns * n_prompt;
-        if (known <= 0 && t->prompt_ns > 0 && rest > ns / 4)
-            t->decode_ns[bucket(n_rows)] = known = rest;     /* until such a step runs without prompts */
-        if (known > 0 && n_prompt >= BM_CHUNK_MIN / 2)
-            t->beside_ns = smooth(t->beside_ns, ns > known * 1.02 ? (ns - known) / n_prompt : known * 0.02 / n_prompt);
+        double rest = ns - t->prompt_ns * n_prompt;
+        if (*decode <= 0 && t->prompt_ns > 0 && rest > ns / 4)
+            *decode = rest;                  /* until such a step runs without prompts */
+        if (*decode > 0 && n_prompt >= BM_CHUNK_MIN / 2) {
+            double each = ns > *decode * 1.02 ? (ns - *decode) / n_prompt : *decode * 0.02 / n_prompt;
+            t->beside_ns = t->beside_ns <= 0 ? each : 0.7 * t->beside_ns + 0.3 * (each < 3 * t->beside_ns ? each : 3 * t->beside_ns);
+        }
     }
 }
 

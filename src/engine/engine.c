@@ -8,7 +8,7 @@ static void set_defaults(bm_engine_options *o, const bm_cpu *cpu)
     if (o->n_threads <= 0)
         o->n_threads = cpu->n_threads_default;
     if (o->max_seqs <= 0)
-        o->max_seqs = 32;
+        o->max_seqs = 256;
     if (o->max_queued <= 0)
         o->max_queued = 64;
     if (o->step_tokens <= 0)

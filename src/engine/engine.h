@@ -19,7 +19,7 @@ typedef struct bm_gen bm_gen;            /* one request, its sequences and their
 
 typedef struct bm_engine_options {
     int n_threads;               /* 0: bm_cpu.n_threads_default */
-    int max_seqs;                /* decoding at once, all models; 0: 32 */
+    int max_seqs;                /* decoding at once, all models; 0: 256 */
     int max_queued;              /* requests waiting per model; 0: 64. More: BM_BUSY */
     int step_tokens;             /* tokens a step may run, decodes first; 0: 512 */
     uint64_t kv_budget_bytes;    /* 0: half of the available memory */

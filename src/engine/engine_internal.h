@@ -234,7 +234,7 @@ bm_record *bm_gen_push(bm_gen *gen, bm_event_kind kind, int choice);
 void bm_gen_publish(bm_gen *gen);            /* makes pushed records visible, wakes the reader, notifies */
 void bm_gen_unref(bm_gen *gen);
 
-enum { BM_CHUNK_MIN = 16 };      /* tokens that prompts get in any step, when there are any */
+enum { BM_CHUNK_MIN = 8 };       /* tokens that prompts get in any step, when there are any */
 /* chunks.c: engine thread. Sets the grants of the model's sequences that compute a prompt, beside n_rows decoded rows. */
 void bm_chunks_share(bm_engine *engine, const bm_loaded *model, int n_rows);
 void bm_chunks_learn(bm_step_times *times, int n_rows, int32_t n_prompt, double ns);
@@ -246,6 +246,7 @@ void bm_seats_leave(bm_engine *engine, int64_t now);     /* the cancelled and th
 bool bm_seats_serve(bm_engine *engine);                  /* those who leave the queue, then those who fit */
 void bm_seats_flush(bm_engine *engine);                  /* publish what was written, let go of those that ended */
 void bm_seats_look_around(bm_engine *engine);            /* newcomers take over what is there, or wait for who computes it */
+void bm_seats_hand_over(bm_engine *engine, const bm_seq *seq);       /* it ends: those who wait for it take what there is */
 /* The next token of every sequence of model has its page; others had to stand up for it, or it did itself. */
 void bm_seats_make_room(bm_engine *engine, bm_loaded *model);
 /* Pages for positions up to pos + n_tokens - 1; how many of these tokens have room (at least one after make_room). */
@@ -256,5 +257,6 @@ void bm_seq_commit(bm_seq *seq);                         /* whole pages that are
 int32_t bm_seq_busy_pages(bm_seq *seq);                  /* that it could take over from others who run: they cost nothing */
 void bm_gen_fork(bm_gen *gen);                           /* the prompt is computed: the other choices share its pages */
 bool bm_kv_make_room(bm_engine *engine, bm_loaded *model);       /* reserve a page of each group; false: nothing is idle */
-/* Not only the engine thread: */
 bool bm_engine_evict(bm_engine *engine);                 /* give back the page that is idle for longest; false: none is idle */
+/* Any thread, without locks: idle pages go until at most `bytes` are committed; 0: all, and the memory of free pages too. */
+void bm_engine_give_back(bm_engine *engine, uint64_t bytes);

@@ -133,6 +133,21 @@ static void trim(bm_kv_budget *budget, uint64_t bytes)
         }
 }
 
+void bm_kv_budget_trim(bm_kv_budget *budget)
+{
+    pthread_mutex_lock(&budget->lock);
+    trim(budget, budget->total_bytes);
+    pthread_mutex_unlock(&budget->lock);
+}
+
+uint64_t bm_kv_committed(bm_kv_budget *budget)
+{
+    pthread_mutex_lock(&budget->lock);
+    uint64_t bytes = budget->committed_bytes;
+    pthread_mutex_unlock(&budget->lock);
+    return bytes;
+}
+
 void *bm_kv_take(bm_kv_pool *pool)
 {
     bm_kv_budget *budget = pool->budget;

@@ -35,6 +35,8 @@ int  bm_kv_budget_init(bm_kv_budget *budget, uint64_t total_bytes, bm_error *err
 void bm_kv_budget_done(bm_kv_budget *budget);
 /* Make the limit `bytes`; false when more than that is committed. */
 bool bm_kv_budget_resize(bm_kv_budget *budget, uint64_t bytes);
+uint64_t bm_kv_committed(bm_kv_budget *budget);
+void bm_kv_budget_trim(bm_kv_budget *budget);        /* the memory of free pages goes back to the system */
 
 int  bm_kv_pool_init(bm_kv_pool *pool, bm_kv_budget *budget, size_t page_bytes, bm_error *err);
 void bm_kv_pool_done(bm_kv_pool *pool);              /* all pages must have been dropped */

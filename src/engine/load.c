@@ -198,6 +198,17 @@ static int plan_memory(memory_plan *p, const bm_load_options *o, const char *nam
     return p->fixed > p->available || p->kv > p->kv_room ? refuse_memory(p, name, n_ctx, err) : 0;
 }
 
+/* A model that does not fit beside what the prefix cache keeps of others gets that memory. */
+static int plan_with_way(memory_plan *p, bm_engine *e, const bm_load_options *o, const char *name, bm_error *err)
+{
+    int rc = plan_memory(p, o, name, err);
+
+    if (rc != BM_NOMEM)
+        return rc;
+    bm_engine_give_back(e, 0);
+    return plan_memory(p, o, name, err);
+}
+
 /* Make the automatic budget what the plan says: less when the weights take its place, more when the context was asked for. */
 static int settle_budget(bm_engine *e, memory_plan *p, const char *name, bm_error *err)
 {
@@ -208,12 +219,13 @@ static int settle_budget(bm_engine *e, memory_plan *p, const char *name, bm_erro
     pthread_mutex_lock(&e->budget.lock);
     total = e->budget.total_bytes;
     uint64_t resident = e->budget.resident_bytes, most = resident + p->kv_room;
-    p->others = e->budget.committed_bytes;
+    p->others = e->budget.committed_bytes - e->budget.idle_bytes;
     pthread_mutex_unlock(&e->budget.lock);
     if (total > most)
         total = most;
     if (total < p->kv + p->others)
         total = p->kv + p->others;
+    bm_engine_give_back(e, total);
     if (total > most || !bm_kv_budget_resize(&e->budget, total))
         return refuse_memory(p, name, p->n_ctx, err);
     return 0;
@@ -320,7 +332,7 @@ static int load_gguf(bm_loaded **out, bm_engine *e, const bm_gguf *gguf, const b
     int rc;
 
     plan.info = &info;
-    if ((rc = bm_model_plan(&info, gguf, &options, err)) < 0 || (rc = plan_memory(&plan, o, name, err)) < 0 ||
+    if ((rc = bm_model_plan(&info, gguf, &options, err)) < 0 || (rc = plan_with_way(&plan, e, o, name, err)) < 0 ||
         (rc = settle_budget(e, &plan, name, err)) < 0)
         return rc;
     if (o->pack_dir != NULL && !o->f32 && (rc = bm_pack_spot_init(&spot, o->pack_dir, gguf, o->known, err)) < 0)

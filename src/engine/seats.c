@@ -27,8 +27,10 @@ void bm_seq_end(bm_engine *e, bm_seq *seq, bm_finish finish, int stop)
     seq->state = BM_SEQ_DONE;
     gen->n_live--;
     if (gen->seated) {
-        if (finish != BM_FINISH_ERROR)
+        if (finish != BM_FINISH_ERROR) {
             bm_seq_commit(seq);
+            bm_seats_hand_over(e, seq);
+        }
         bm_seq_let_go(seq);
         free_seats(e, 1);
     }
@@ -254,6 +256,16 @@ bool bm_engine_evict(bm_engine *e)
         e->stats.evictions += bm_prefix_evict(&oldest->prefix);
     pthread_mutex_unlock(&e->lock);
     return oldest != NULL;
+}
+
+void bm_engine_give_back(bm_engine *e, uint64_t bytes)
+{
+    pthread_mutex_lock(&e->cache_lock);
+    while (bm_kv_committed(&e->budget) > bytes && bm_engine_evict(e))
+        ;
+    pthread_mutex_unlock(&e->cache_lock);
+    if (bytes == 0)
+        bm_kv_budget_trim(&e->budget);
 }
 
 bool bm_kv_make_room(bm_engine *e, bm_loaded *model)

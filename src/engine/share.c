@@ -121,8 +121,7 @@ static const bm_seq *best_neighbour(const bm_engine *e, const bm_seq *seq, int32
     for (int i = 0; i < e->n_active; i++)
         for (int c = 0; same_space(e->active[i], seq->gen) && c < e->active[i]->request.n_choices; c++) {
             const bm_seq *s = &e->active[i]->seqs[c];
-            bool whole = s != seq && (s->state == BM_SEQ_PREFILL || s->state == BM_SEQ_DECODE) && computed(s) > *end &&
-                         s->n_path >= n && (n == 0 || s->path[n - 1] == seq->path[n - 1]);
+            bool whole = s != seq && s->page_end[0] > n && computed(s) > *end && s->n_path >= n && (n == 0 || s->path[n - 1] == seq->path[n - 1]);
             for (int g = 0; whole && g < seq->gen->loaded->info.n_groups; g++)
                 whole = s->pages[g][n] != NULL;
             int32_t to = !whole ? 0 : common_tokens(seq, s, begin, computed(s) < most ? computed(s) : most);
@@ -271,6 +270,15 @@ void bm_seats_look_around(bm_engine *e)
                 look_around(e, seq);
         }
     e->seats_changed = false;
+}
+
+/* Of a page that is not whole nothing outlives its sequence: those who wait for this one take their part now. */
+void bm_seats_hand_over(bm_engine *e, const bm_seq *seq)
+{
+    for (int i = 0; i < e->n_active; i++)
+        for (int c = 0; c < e->active[i]->request.n_choices; c++)
+            if (e->active[i]->seqs[c].state == BM_SEQ_PREFILL && e->active[i]->seqs[c].leader == seq)
+                look_around(e, &e->active[i]->seqs[c]);
 }
 
 int32_t bm_seq_busy_pages(bm_seq *seq)

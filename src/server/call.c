@@ -314,12 +314,25 @@ static void drain_slot(bm_call *c, bm_slot *slot)
     }
 }
 
+/* The tenant's salt: users without keys are one tenant, each key is one. */
+static int salt_of(const bm_call *c, unsigned char out[32], bm_error *err)
+{
+    const bm_server *s = c->server;
+    bm_sha256 salt;
+    int rc = bm_hmac_sha256(&salt, s->cache_secret, sizeof s->cache_secret, &c->key.id, sizeof c->key.id, err);
+
+    if (rc == 0)
+        memcpy(out, salt.bytes, sizeof salt.bytes);
+    return rc;
+}
+
 static int start_slot(bm_call *c, bm_slot *slot, bm_error *err)
 {
     const bm_request *r = &c->req;
     bm_gen_request g = {
         .prompt = slot->prompt.tokens.ids, .n_prompt = slot->prompt.tokens.n, .max_tokens = r->max_tokens, .n_choices = r->n,
         .sampling = r->sampling, .stop = r->stop, .n_stop = r->n_stop, .ignore_eos = r->ignore_eos,
+        .no_cache = r->no_cache,
         .top_logprobs = r->top_logprobs, .prompt_logprobs = r->echo && r->top_logprobs >= 0,
         .tenant = (uint64_t)c->key.id, .key = (uint64_t)c->key.id, .notify = bm_work_ring, .notify_arg = c->server->work,
     };
@@ -327,7 +340,9 @@ static int start_slot(bm_call *c, bm_slot *slot, bm_error *err)
 
     for (int i = 0; i < r->n; i++)
         bm_reasoning_init(&c->choices[(slot - c->slots) * r->n + i].split, source, slot->prompt.inside_reasoning);
-    int rc = c->backend->generate(c->backend, &slot->gen, &g, err);
+    int rc = salt_of(c, g.cache_space, err);
+    if (rc == 0)
+        rc = c->backend->generate(c->backend, &slot->gen, &g, err);
     if (rc < 0)
         return rc;
     bm_tokens_done(&slot->prompt.tokens);

@@ -40,6 +40,7 @@ const bm_field bm_fields[] = {
     USED("echo",                  BM_COMPLETIONS, BM_F_BOOL,   0, 0),
     USED("best_of",               BM_COMPLETIONS, BM_F_INT,    1, 32),
     USED("ignore_eos",            BOTH,           BM_F_BOOL,   0, 0),
+    USED("cache_prompt",          BOTH,           BM_F_BOOL,   0, 0),
     USED("chat_template_kwargs",  BM_CHAT,        BM_F_OBJECT, 0, 0),
 
     HARMLESS("user",                   BOTH,    BM_F_STRING),

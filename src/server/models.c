@@ -147,6 +147,7 @@ static void write_loaded(bm_json *j, const bm_pool_entry *e)
     bm_json_kint(j, "size_bytes", e->size_bytes);
     bm_json_kint(j, "context", e->ctx);
     bm_json_kint(j, "kv_used_bytes", (int64_t)e->stats.kv_used_bytes);
+    bm_json_kint(j, "kv_cached_bytes", (int64_t)e->stats.kv_cached_bytes);
     bm_json_kint(j, "active", e->stats.active);
     bm_json_kint(j, "queued", e->stats.queued);
     bm_json_close(j, '}');
@@ -165,12 +166,17 @@ static void write_engine(bm_json *j, const bm_server *s)
     bm_json_kint(j, "queued", e.queued);
     bm_json_kint(j, "kv_budget_bytes", (int64_t)e.kv_budget_bytes);
     bm_json_kint(j, "kv_used_bytes", (int64_t)e.kv_used_bytes);
+    bm_json_kint(j, "kv_cached_bytes", (int64_t)e.kv_cached_bytes);
     bm_json_kint(j, "weight_bytes", (int64_t)e.weight_bytes);
     bm_json_kint(j, "steps", (int64_t)(e.steps - from->steps));
     bm_json_kint(j, "prompt_tokens", (int64_t)(e.prompt_tokens - from->prompt_tokens));
+    bm_json_kint(j, "cached_tokens", (int64_t)(e.cached_tokens - from->cached_tokens));
+    bm_json_kint(j, "computed_tokens", (int64_t)(e.computed_tokens - from->computed_tokens));
     bm_json_kint(j, "completion_tokens", (int64_t)(e.completion_tokens - from->completion_tokens));
     bm_json_kint(j, "requests", (int64_t)(e.requests - from->requests));
     bm_json_kint(j, "canceled", (int64_t)(e.canceled - from->canceled));
+    bm_json_kint(j, "preemptions", (int64_t)e.preemptions);
+    bm_json_kint(j, "evictions", (int64_t)e.evictions);
     bm_json_close(j, '}');
 }
 

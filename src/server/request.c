@@ -287,6 +287,7 @@ static int parse_fields(bm_request *r, bm_error *err)
     r->model = model != NULL && *model != '\0' ? model : NULL;
     r->echo = boolean(r, "echo");
     r->ignore_eos = boolean(r, "ignore_eos");
+    r->no_cache = json_is_false(field(r, "cache_prompt"));
     if (r->route == BM_CHAT) {
         r->n_prompts = 1;
         if ((rc = parse_template_vars(r, err)) < 0)

@@ -35,7 +35,7 @@ typedef struct bm_request {
     json_t *template_vars;       /* chat: white-listed, or NULL */
     bm_prompt_text *prompts;     /* completions */
     size_t n_prompts;            /* 1 for chat */
-    bool stream, include_usage, echo, ignore_eos, has_seed;
+    bool stream, include_usage, echo, ignore_eos, no_cache, has_seed;
     int n;
     int32_t max_tokens;          /* -1: until the context is full */
     int top_logprobs;            /* -1: none */

@@ -159,8 +159,8 @@ int bm_server_new(bm_server **out, const bm_server_options *options, bm_error *e
     o->load_wait_seconds = o->load_wait_seconds == 0 ? 300 : o->load_wait_seconds;
     s->port = o->port;
     s->started_ns = bm_now_ns();
-    if ((rc = check_host(o, err)) < 0 || (rc = make_events(s, err)) < 0 || (rc = listen_all(s, err)) < 0 ||
-        (rc = bm_page_headers(s->page_headers, sizeof s->page_headers, err)) < 0 ||
+    if ((rc = check_host(o, err)) < 0 || (rc = bm_random_bytes(s->cache_secret, sizeof s->cache_secret, err)) < 0 ||
+        (rc = make_events(s, err)) < 0 || (rc = listen_all(s, err)) < 0 || (rc = bm_page_headers(s->page_headers, sizeof s->page_headers, err)) < 0 ||
         (rc = bm_work_new(&s->work, s->base, WORKERS, on_bell, s, err)) < 0) {
         bm_server_free(s);
         return rc;

@@ -3,11 +3,14 @@
  *
  * GET /v1/ps, also over BAIMO_HOME/baimo.sock for the command line:
  *   {"object":"ps","version","pid","uptime_s","ready":true,"draining":false,
- *    "models":[{"name","loaded","loading","progress","size_bytes","context","kv_used_bytes","active","queued"}],
- *    "engine":{"threads","active","queued","kv_budget_bytes","kv_used_bytes","weight_bytes",
- *              "steps","prompt_tokens","completion_tokens","requests","canceled"},
+ *    "models":[{"name","loaded","loading","progress","size_bytes","context","kv_used_bytes","kv_cached_bytes",
+ *               "active","queued"}],
+ *    "engine":{"threads","active","queued","kv_budget_bytes","kv_used_bytes","kv_cached_bytes","weight_bytes",
+ *              "steps","prompt_tokens","cached_tokens","computed_tokens","completion_tokens","requests","canceled",
+ *              "preemptions","evictions"},
  *    "http":{"connections","in_flight"}}
- * The engine's totals count from the end of the start-up measurement. */
+ * kv_cached_bytes: held by the prefix cache only, given back when needed. Of prompt_tokens, cached_tokens were taken from it or
+ * from a request beside; computed_tokens were run. The engine's totals count from the end of the start-up measurement. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

@@ -33,6 +33,7 @@ struct bm_server {
     atomic_bool ready;
     bm_engine_stats baseline;            /* written before ready */
     char page_headers[1024];
+    unsigned char cache_secret[32];      /* of this process: tenants' prefix caches are apart by it */
 };
 
 /* route.c */

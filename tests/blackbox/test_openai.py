@@ -9,7 +9,8 @@ PARIS = [{"role": "system", "content": "You are a helpful assistant."}, {"role":
 
 
 def test_a_real_model_answers(client):
-    r = client.chat.completions.create(model="smollm2", messages=PARIS, temperature=0, max_tokens=30)
+    r = client.chat.completions.create(model="smollm2", messages=PARIS, temperature=0, max_tokens=30,
+                                       extra_body={"cache_prompt": False})
     assert "Paris" in r.choices[0].message.content
     assert r.object == "chat.completion" and r.id.startswith("chatcmpl-") and r.model == "smollm2"
     assert r.choices[0].finish_reason == "stop" and r.choices[0].message.role == "assistant"

@@ -80,7 +80,7 @@ static bm_gen *start(const bm_gen_request *r)
 
 typedef struct reply { int32_t tokens[64]; float logprobs[64]; int n; char text[1024]; } reply;
 
-static int64_t drafts_accepted;
+static int64_t drafts_accepted, tokens_cached;
 static void finish(bm_gen *gen, reply *replies)
 {
     bm_event ev;
@@ -89,6 +89,7 @@ static void finish(bm_gen *gen, reply *replies)
         while (bm_gen_next(gen, &ev)) {
             if (ev.kind == BM_EVENT_END) {
                 drafts_accepted += bm_gen_get_usage(gen).draft_accepted;
+                tokens_cached += bm_gen_get_usage(gen).cached_tokens;
                 bm_gen_close(gen);
                 return;
             }
@@ -131,6 +132,43 @@ static void batched_answers_equal_lone_ones_bit_for_bit(void **state)
     assert_memory_equal(lone, batched, sizeof lone);
     assert_true(lone[0][0].n > 0);
     assert_memory_not_equal(lone[1][0].tokens, lone[1][1].tokens, sizeof lone[1][0].tokens);
+}
+
+/* Tokens and log-probabilities, bit for bit, from whole pages, from part of a page, and from a neighbour's. */
+static void cached_prefixes_equal_cold_ones_bit_for_bit(void **state)
+{
+    static const int lengths[] = { 150, 192, 193, 260, 300, 260, 40, 299 };
+    enum { N = sizeof lengths / sizeof lengths[0] };
+    static reply cold[N][2], cached[N][2], together[N][2];
+    static int32_t prompts[N][300];
+    bm_gen *gens[N];
+
+    NEEDS_MODEL();
+    tokens_cached = 0;
+    for (int i = 0; i < N; i++)
+        for (int t = 0; t < 300; t++)            /* i and i + 4 are alike up to token 120 */
+            prompts[i][t] = 1000 + (t * 7919 + (t < 120 ? i % 4 : i) * 104729) % 30000;
+    for (int pass = 0; pass < 3; pass++)
+        for (int i = 0; i < N; i++) {
+            bm_gen_request r = { .prompt = prompts[i], .n_prompt = (size_t)lengths[i], .max_tokens = 10, .n_choices = 1 + i % 2,
+                                 .sampling = bm_sampling_default(), .top_logprobs = 0, .ignore_eos = true };
+            r.no_cache = pass == 0;
+            r.cache_space[0] = (unsigned char)pass;
+            gens[i] = start(&r);
+            if (pass == 0)
+                finish(gens[i], cold[i]);
+            if (pass == 1) {
+                finish(gens[i], cached[i]);
+                memset(cached[i], 0, sizeof cached[i]);
+                finish(start(&r), cached[i]);
+            }
+            if (pass == 2 && i == N - 1)
+                for (int k = 0; k < N; k++)
+                    finish(gens[k], together[k]);
+        }
+    assert_memory_equal(cold, cached, sizeof cold);
+    assert_memory_equal(cold, together, sizeof cold);
+    assert_true(tokens_cached > 1000);
 }
 
 /* All that the drafter guesses is verified, whatever time says. */
@@ -351,6 +389,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batched_answers_equal_lone_ones_bit_for_bit),
+        cmocka_unit_test(cached_prefixes_equal_cold_ones_bit_for_bit),
         cmocka_unit_test(speculation_gives_the_same_bytes),
         cmocka_unit_test(what_a_user_writes_stays_text),
         cmocka_unit_test(prompt_logprobs_equal_those_of_generation),
