@@ -24,7 +24,7 @@ typedef struct serve {
     /* options */
     cli_list models, allow_hosts;
     const char *host;
-    int64_t port, ctx, parallel, threads, max_queue, drain_seconds;
+    int64_t port, ctx, parallel, threads, max_seqs, max_queue, drain_seconds;
     bool no_speculation, no_pack, no_prefix_cache;
     /* owned */
     char *home, *pack_dir;
@@ -258,6 +258,7 @@ static int open_server(serve *s, bm_error *err)
 static int start(serve *s, bm_error *err)
 {
     bm_engine_options engine = { .n_threads = (int)s->threads, .max_queued = (int)s->max_queue,
+                                 .max_seqs = (int)s->max_seqs,
                                  .no_speculation = s->no_speculation, .no_prefix_cache = s->no_prefix_cache };
     bm_pool_options pool = { .n_ctx = (int32_t)s->ctx, .n_parallel = (int)s->parallel, .log = log_line,
                              .pack_dir = s->pack_dir = s->no_pack ? NULL : cli_pack_dir(false) };
@@ -323,6 +324,7 @@ int cmd_serve(int argc, char **argv)
           "model's own)" },
         { "parallel", "-np", CLI_INT, &s.parallel, 1, 1024, "N", "sequences with full context that shall fit (default 4)" },
         { "threads", "-t", CLI_INT, &s.threads, 0, 1024, "N", "threads (default: the cores this process may use)" },
+        { "max-seqs", NULL, CLI_INT, &s.max_seqs, 0, 4096, "N", "answers computed side by side, while memory lasts (default\n256)" },
         { "max-queue", NULL, CLI_INT, &s.max_queue, 0, 65536, "N", "requests that may wait per model (default 64); more get\n"
           "429" },
         { "no-speculation", NULL, CLI_FLAG, &s.no_speculation, 0, 0, NULL,

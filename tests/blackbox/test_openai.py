@@ -286,7 +286,7 @@ def test_a_body_too_large_is_413(server, client):
 def test_a_full_queue_is_a_rate_limit_with_retry_after(start):
     import threading
     from conftest import TINY
-    s = start("--model", TINY, "--max-queue", "1", "--no-speculation")
+    s = start("--model", TINY, "--max-queue", "1", "--max-seqs", "32", "--no-speculation")
     model = s.ps()["models"][0]["name"]
     long = dict(model=model, prompt="a", n=32, max_tokens=4000, stream=True, extra_body={"ignore_eos": True})
     running = s.client().completions.create(**long)                  # takes every place in a step
