@@ -42,7 +42,7 @@ typedef struct bm_load_options {
      * written, or checked, by a thread of low priority after the load. NULL, or f32: in memory only. */
     const char *pack_dir;
     const struct bm_known_file *known;   /* the sha256 of a file; it is used when it is of the one that is loaded. NULL is fine */
-    bool finish_pack;            /* closing the model waits until the pack is written; else it gives up */
+    bool finish_pack;            /* closing the model waits until the pack is written; else at most 5 s */
     void (*notice)(void *arg, const char *line);     /* from that thread: why there is no pack, or that it was damaged */
     void *notice_arg;
 } bm_load_options;

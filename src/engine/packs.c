@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -21,7 +22,7 @@
 #include "base/mem.h"
 #include "compute/pack.h"
 
-enum { KNOWN_BYTES = 1 << 18, KNOWN_LINES = 512, HEX = 64, NICE = 10 };
+enum { KNOWN_BYTES = 1 << 18, KNOWN_LINES = 512, HEX = 64, NICE = 5, GRACE_S = 5 };
 
 /* ---- names ---- */
 
@@ -325,6 +326,7 @@ struct bm_keeper {
     pthread_mutex_t lock;        /* guards is_done */
     pthread_cond_t done;
     bool is_done;
+    bool writes;                 /* else it checks */
 };
 
 static bool keeper_goes_on(void *arg)
@@ -360,7 +362,7 @@ int bm_keeper_start(bm_keeper **out, bm_pack_spot *s, bm_model *model, void (*to
     *out = NULL;
     if (k != NULL) {
         *k = (bm_keeper){ .spot = *s, .model = model, .told = told, .arg = arg, .lock = PTHREAD_MUTEX_INITIALIZER,
-                          .done = PTHREAD_COND_INITIALIZER };
+                          .done = PTHREAD_COND_INITIALIZER, .writes = !bm_model_mapped(model, NULL) };
         sigfillset(&all);        /* SIGXFSZ too: a file that grows past a limit is an error of write, not the program's end */
         pthread_sigmask(SIG_SETMASK, &all, &old);
         failed = pthread_create(&k->thread, NULL, keep, k);
@@ -376,20 +378,32 @@ int bm_keeper_start(bm_keeper **out, bm_pack_spot *s, bm_model *model, void (*to
     return 0;
 }
 
+/* Until it is done, or for so many seconds. */
+static void wait_done(bm_keeper *k, int seconds)
+{
+    struct timespec until;
+    int rc = 0;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += seconds;
+    pthread_mutex_lock(&k->lock);
+    while (!k->is_done && rc == 0)
+        rc = pthread_cond_timedwait(&k->done, &k->lock, &until);
+    pthread_mutex_unlock(&k->lock);
+}
+
 void bm_keeper_wait(bm_keeper *k)
 {
-    if (k == NULL)
-        return;
-    pthread_mutex_lock(&k->lock);
-    while (!k->is_done)
-        pthread_cond_wait(&k->done, &k->lock);
-    pthread_mutex_unlock(&k->lock);
+    if (k != NULL)
+        wait_done(k, INT_MAX / 2);
 }
 
 void bm_keeper_stop(bm_keeper *k, bool finish)
 {
     if (k == NULL)
         return;
+    if (!finish && k->writes)
+        wait_done(k, GRACE_S);
     if (!finish)
         atomic_store(&k->stop, true);
     pthread_join(k->thread, NULL);

@@ -39,7 +39,7 @@ typedef struct bm_keeper bm_keeper;
 int  bm_keeper_start(bm_keeper **out, bm_pack_spot *s, bm_model *model, void (*told)(void *arg, int rc, const bm_error *why), void *arg,
                      bm_error *err);       /* takes *s over, on failure too */
 void bm_keeper_wait(bm_keeper *keeper);      /* until it is done; NULL is fine */
-/* finish: wait until it is done, else cancel. NULL is fine. */
+/* finish: wait until it is done. Else some seconds are enough for a pack that is being written, and a check is canceled at once. */
 void bm_keeper_stop(bm_keeper *keeper, bool finish);
 
 /* ---- the directory ---- */

@@ -69,6 +69,7 @@ static unsigned char *make_head(const bm_pack_plan *plan, const bm_sha256 *key, 
     put_u64(head + 64, plan->data_bytes);
     put_u32(head + 72, (uint32_t)plan->n_entries);
     put_u32(head + 76, ENTRY);
+    put_u64(head + 80, plan->layout);
     for (size_t i = 0; i < plan->n_entries; i++) {
         const bm_pack_entry *e = &plan->entries[i];
         unsigned char *p = head + HEADER + i * ENTRY;
@@ -90,7 +91,8 @@ static int differs(const unsigned char *have, const unsigned char *want, size_t 
 {
     static const struct { size_t end; const char *what; } fields[] = {
         { 8, "magic" }, { 12, "format version" }, { 16, "layout version" }, { 48, "sha256 of the model" }, { 56, "length" },
-        { 64, "offset of the data" }, { 72, "length of the data" }, { 80, "number of entries" }, { HEAD_SUM, "reserved bytes" },
+        { 64, "offset of the data" }, { 72, "length of the data" }, { 80, "number of entries" }, { 88, "mark of the layout" },
+        { HEAD_SUM, "reserved bytes" },
     };
     size_t at = 0;
 

@@ -11,7 +11,8 @@
  *     16  32  sha256 of the GGUF        48   8  length of the file
  *     56   8  offset of the data        64   8  length of the data
  *     72   4  number of entries         76   4  128, the length of an entry
- *     80  40  zero                     120   8  checksum of all that is before, and of the entries
+ *     80   8  mark of the layout        88  32  zero
+ *    120   8  checksum of all that is before, and of the entries
  *    128      entries of 128 bytes:
  *              0  64  name, padded with zeros        64   4  type        68   4  zero
  *             72   8  rows       80   8  columns     88   8  offset in the data     96   8  length
@@ -34,6 +35,7 @@ typedef struct bm_pack_entry {
 typedef struct bm_pack_plan {
     bm_pack_entry *entries;      /* ascending offsets, none overlaps the next */
     size_t n_entries, data_bytes;
+    uint64_t layout;             /* a hash of what packing makes of known bytes: another layout makes another */
 } bm_pack_plan;
 
 typedef struct bm_pack {

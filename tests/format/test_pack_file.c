@@ -44,7 +44,7 @@ static void make_plan(size_t data_bytes)
         entries[i].len_bytes = i + 1 < N ? third - 7 : data_bytes - i * third;
         entries[i].order = i << 32;
     }
-    plan = (bm_pack_plan){ entries, N, data_bytes };
+    plan = (bm_pack_plan){ .entries = entries, .n_entries = N, .data_bytes = data_bytes };
     for (int i = 0; i < 32; i++)
         key.bytes[i] = (unsigned char)(i * 7);
 }
@@ -189,6 +189,9 @@ static void other_keys_and_plans_are_refused(void **state)
     opens_as(BM_LIMIT);
     make_plan(SMALL);
     plan.n_entries = 2;
+    opens_as(BM_FORMAT);
+    make_plan(SMALL);
+    plan.layout = 1;
     opens_as(BM_FORMAT);
 }
 

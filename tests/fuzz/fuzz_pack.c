@@ -10,7 +10,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 
 static bm_pack_entry entries[] = { { "token_embd.weight", 3, 32, 64, 0, 1000, 0 }, { "blk.0.attn_q.weight", 8, 16, 32, 1024, 500, 5 } };
-static const bm_pack_plan plan = { entries, 2, 1536 };
+static const bm_pack_plan plan = { .entries = entries, .n_entries = 2, .data_bytes = 1536 };
 static const bm_sha256 key = { { 1, 2, 3 } };
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
