@@ -121,7 +121,7 @@ static void quantize_blocks(bm_acts *a, const quant_block *b)
 /* n < 16 whole blocks: together with copies of the last when there are enough of them to pay. */
 static void quantize_rest(bm_acts *a, quant_block *b, int n)
 {
-    if (n > 4) {
+    if (n > 6) {
         for (int i = n; i < QUANT_BLOCKS; i++)
             b[i] = b[n - 1];
         quantize_blocks(a, b);

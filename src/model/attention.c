@@ -240,9 +240,10 @@ static void attend_block(const bm_walk *w, int layer, const bm_block *block, int
         int64_t t = r.token + i / r.n_heads, col = (int64_t)(r.head + i % r.n_heads) * e;
         float *out = w->step->attn_out + t * h->n_heads * e + col;
         finish_row(w->own->sum_acc + (int64_t)i * e, l[i], out, e);
-        if (quantise_by_head(w))
-            bm_site_put_cols(w->k, &w->step->attn, t, col, e, out);
     }
+    if (quantise_by_head(w))
+        bm_site_put_rows(w->k, &w->step->attn, r.token, r.n_tokens, (int64_t)r.head * e, (int64_t)r.n_heads * e,
+                         w->step->attn_out + (r.token * (int64_t)h->n_heads + r.head) * e, (int64_t)h->n_heads * e);
 }
 
 static void large_phase(const bm_walk *w, int layer)

@@ -33,11 +33,6 @@ void bm_site_put(const bm_kernels *k, bm_site *site, int64_t t, const float *x)
     bm_site_put_rows(k, site, t, 1, 0, site->acts.n_cols, x, 0);
 }
 
-void bm_site_put_cols(const bm_kernels *k, bm_site *site, int64_t t, int64_t col, int64_t n, const float *x)
-{
-    bm_site_put_rows(k, site, t, 1, col, n, x, 0);
-}
-
 /* ---- norms ---- */
 
 void bm_norm_apply(const bm_walk *w, const bm_norm *norm, float *out, const float *x, int64_t n)

@@ -90,10 +90,8 @@ typedef struct bm_walk {
 
 /* Write row t of a site: f32 and quantised as needed. x may be the site's own f32 row. */
 void bm_site_put(const bm_kernels *k, bm_site *site, int64_t t, const float *x);
-/* The same for n columns from col on; both multiples of 32 when the site is quantised. */
-void bm_site_put_cols(const bm_kernels *k, bm_site *site, int64_t t, int64_t col, int64_t n, const float *x);
-
-/* The same for n_rows tokens from t on, row i from x + i * x_stride: faster than one by one. */
+/* The same for n columns from col on of n_rows tokens, row i from x + i * x_stride; col and n multiples of 32 when the site is
+ * quantised. Faster than one by one. */
 void bm_site_put_rows(const bm_kernels *k, bm_site *site, int64_t t, int64_t n_rows, int64_t col, int64_t n, const float *x,
                       int64_t x_stride);
 
