@@ -1,6 +1,6 @@
-/* admit.c - who comes next: the queue of requests. Higher priority first; then the tenant, and of it the key, that was served
- * longest ago; then the oldest. A request that had to stand up comes before those that never sat. The one picked waits until it fits and nobody overtakes it, so that large requests do not
- * starve. Everything here is called with the engine's lock held. */
+/* admit.c - who comes next: the queue of requests. Higher priority first; then those that had to stand up; then the tenant, and
+ * of it the key, that was served longest ago; then the oldest. The one picked waits until it fits and nobody overtakes it, so
+ * that large requests do not starve. Everything here is called with the engine's lock held. */
 #include <string.h>
 #include "engine/engine_internal.h"
 

@@ -6,23 +6,41 @@
 
 /* 1.8 leaves something to the error of the estimate: clients that decode shall see at most twice the time between tokens. */
 static const double STEP_NS_ALONE = 400e6, STRETCH = 1.8;
+enum { LEARN_MIN = 32 };         /* of fewer tokens the step's fixed cost hides what one takes */
 
-static int bucket(int n_rows)
+static int bucket(int64_t n, int64_t first, int n_buckets)
 {
     int b = 0;
 
-    while (b < BM_ROW_BUCKETS - 1 && 1 << b < n_rows)
+    while (b < n_buckets - 1 && first << b < n)
         b++;
     return b;
 }
 
+static int row_bucket(int n_rows) { return bucket(n_rows, 1, BM_ROW_BUCKETS); }
+static int pos_bucket(int32_t pos) { return bucket(pos + 1, 128, BM_POS_BUCKETS); }
+
 /* What a step of that many decoded rows takes; of fewer when that many never ran alone; 0: not known yet. */
 static double decode_ns(const bm_step_times *t, int n_rows)
 {
-    for (int b = bucket(n_rows); b >= 0; b--)
+    for (int b = row_bucket(n_rows); b >= 0; b--)
         if (t->decode_ns[b] > 0)
             return t->decode_ns[b];
     return 0;
+}
+
+/* A token of a prompt beside decoded rows; where that is not known, as nearer to the beginning, else as anywhere. */
+static double beside_ns(const bm_step_times *t, int32_t pos)
+{
+    int b = pos_bucket(pos), i;
+
+    for (i = b; i >= 0; i--)
+        if (t->beside_ns[i] > 0)
+            return t->beside_ns[i];
+    for (i = b + 1; i < BM_POS_BUCKETS; i++)
+        if (t->beside_ns[i] > 0)
+            return t->beside_ns[i];
+    return t->prompt_ns;
 }
 
 /* Other programs make steps look slow, never fast: what is shorter counts at once, what is longer only little by little. */
@@ -35,30 +53,31 @@ static double smooth(double old, double now)
     return now < old ? 0.5 * old + 0.5 * now : 0.9 * old + 0.1 * now;
 }
 
-void bm_chunks_learn(bm_step_times *t, int n_rows, int32_t n_prompt, double ns)
+void bm_chunks_learn(bm_step_times *t, int n_rows, int32_t n_prompt, int32_t pos, double ns)
 {
-    double *decode = &t->decode_ns[bucket(n_rows)];
+    double *decode = &t->decode_ns[row_bucket(n_rows)];
 
     if (n_prompt == 0) {
         *decode = smooth(*decode, ns);
     } else if (n_rows == 0) {
-        if (n_prompt >= BM_CHUNK_MIN)
+        if (n_prompt >= LEARN_MIN)
             t->prompt_ns = smooth(t->prompt_ns, ns / n_prompt);
     } else {
         double rest = ns - t->prompt_ns * n_prompt;
         if (*decode <= 0 && t->prompt_ns > 0 && rest > ns / 4)
             *decode = rest;                  /* until such a step runs without prompts */
-        if (*decode > 0 && n_prompt >= BM_CHUNK_MIN / 2) {
+        if (*decode > 0 && n_prompt >= BM_CHUNK_MIN) {
             double each = ns > *decode * 1.02 ? (ns - *decode) / n_prompt : *decode * 0.02 / n_prompt;
-            t->beside_ns = t->beside_ns <= 0 ? each : 0.7 * t->beside_ns + 0.3 * (each < 3 * t->beside_ns ? each : 3 * t->beside_ns);
+            double *old = &t->beside_ns[pos_bucket(pos)];
+            *old = *old <= 0 ? each : 0.7 * *old + 0.3 * (each < 3 * *old ? each : 3 * *old);
         }
     }
 }
 
-static int32_t budget_of(const bm_engine *e, const bm_step_times *t, int n_rows)
+static int32_t budget_of(const bm_engine *e, const bm_step_times *t, int n_rows, int32_t pos)
 {
     int32_t most = e->options.step_tokens - n_rows, n = most;
-    double each = n_rows > 0 && t->beside_ns > 0 ? t->beside_ns : t->prompt_ns;
+    double each = n_rows > 0 ? beside_ns(t, pos) : t->prompt_ns;
     double room = n_rows > 0 ? (STRETCH - 1) * decode_ns(t, n_rows) : STEP_NS_ALONE;
 
     if (each > 0 && room / each < n)
@@ -105,7 +124,6 @@ static bm_seq *shortest_prefill(const bm_engine *e, const bm_loaded *model)
  * a large one; what then is left to the oldest again. */
 void bm_chunks_share(bm_engine *e, const bm_loaded *model, int n_rows)
 {
-    int32_t budget = budget_of(e, &model->times, n_rows);
     bm_seq *oldest, *seq;
     int i = 0, c = 0;
 
@@ -114,6 +132,7 @@ void bm_chunks_share(bm_engine *e, const bm_loaded *model, int n_rows)
     i = c = 0;
     if ((oldest = next_prefill(e, model, &i, &c)) == NULL)
         return;
+    int32_t budget = budget_of(e, &model->times, n_rows, oldest->pos);
     budget -= grant(oldest, (budget + 1) / 2);
     while (budget > 0 && (seq = shortest_prefill(e, model)) != NULL)
         budget -= grant(seq, budget);

@@ -32,10 +32,11 @@ typedef struct bm_runner {
 enum { SAMPLING_WORKERS = 8 };   /* each holds 12 bytes per token of the vocabulary */
 
 /* Smoothed nanoseconds; 0: not known yet. */
-enum { BM_ROW_BUCKETS = 13 };
+enum { BM_ROW_BUCKETS = 13, BM_POS_BUCKETS = 16 };
 typedef struct bm_step_times {
     double decode_ns[BM_ROW_BUCKETS];    /* a step of up to 1, 2, 4, ... decoded rows */
-    double prompt_ns, beside_ns;         /* a token of a prompt, alone and beside decoded rows */
+    double prompt_ns;                    /* a token of a prompt, alone */
+    double beside_ns[BM_POS_BUCKETS];    /* beside decoded rows, at positions below 128, 256, 512, ... */
 } bm_step_times;
 
 struct bm_loaded {
@@ -234,10 +235,11 @@ bm_record *bm_gen_push(bm_gen *gen, bm_event_kind kind, int choice);
 void bm_gen_publish(bm_gen *gen);            /* makes pushed records visible, wakes the reader, notifies */
 void bm_gen_unref(bm_gen *gen);
 
-enum { BM_CHUNK_MIN = 8 };       /* tokens that prompts get in any step, when there are any */
+enum { BM_CHUNK_MIN = 4 };       /* tokens that prompts get in any step, when there are any */
 /* chunks.c: engine thread. Sets the grants of the model's sequences that compute a prompt, beside n_rows decoded rows. */
 void bm_chunks_share(bm_engine *engine, const bm_loaded *model, int n_rows);
-void bm_chunks_learn(bm_step_times *times, int n_rows, int32_t n_prompt, double ns);
+/* pos: where the prompts stood. */
+void bm_chunks_learn(bm_step_times *times, int n_rows, int32_t n_prompt, int32_t pos, double ns);
 
 /* seats.c and share.c: engine thread, with the cache lock held. */
 void bm_seq_end(bm_engine *engine, bm_seq *seq, bm_finish finish, int stop);

@@ -333,6 +333,9 @@ static void step_model(bm_engine *e, bm_loaded *model)
     e->last_model = model->id;
     if (n_runs == 0)
         return;                              /* its sequences had to stand up for another model's */
+    int64_t pos = 0;
+    for (int i = 0; i < n_runs && n_prefill > 0; i++)
+        pos += e->run_seqs[i]->state == BM_SEQ_PREFILL ? (int64_t)e->runs[i].start * e->runs[i].n_tokens / n_prefill : 0;
     if (run_batch(e, model, n_runs, &err) < 0) {
         for (int i = 0; i < e->n_active; i++)
             if (e->active[i]->loaded == model && !e->active[i]->ended) {
@@ -344,7 +347,7 @@ static void step_model(bm_engine *e, bm_loaded *model)
     double ns = (double)(bm_now_ns() - begin);
     if (n_prefill == 0)
         bm_step_cost_note(&model->cost, n_decode, ns);
-    bm_chunks_learn(&model->times, n_decode, n_prefill, ns);
+    bm_chunks_learn(&model->times, n_decode, n_prefill, (int32_t)pos, ns);
 }
 
 bool bm_engine_step(bm_engine *e)

@@ -121,7 +121,8 @@ static const bm_seq *best_neighbour(const bm_engine *e, const bm_seq *seq, int32
     for (int i = 0; i < e->n_active; i++)
         for (int c = 0; same_space(e->active[i], seq->gen) && c < e->active[i]->request.n_choices; c++) {
             const bm_seq *s = &e->active[i]->seqs[c];
-            bool whole = s != seq && s->page_end[0] > n && computed(s) > *end && s->n_path >= n && (n == 0 || s->path[n - 1] == seq->path[n - 1]);
+            bool whole = s != seq && s->page_end[0] > n && computed(s) > *end && s->n_path >= n &&
+                         (n == 0 || s->path[n - 1] == seq->path[n - 1]);
             for (int g = 0; whole && g < seq->gen->loaded->info.n_groups; g++)
                 whole = s->pages[g][n] != NULL;
             int32_t to = !whole ? 0 : common_tokens(seq, s, begin, computed(s) < most ? computed(s) : most);
