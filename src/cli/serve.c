@@ -272,11 +272,10 @@ static int start(serve *s, bm_error *err)
     if ((rc = bm_engine_new(&s->engine, &engine, err)) == 0)
         rc = bm_pool_new(&s->pool, s->engine, s->store, &pool, err);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
+    for (int i = 0; i < s->models.n && rc == 0; i++)         /* they load while the server is made */
+        rc = bm_pool_want(s->pool, s->models.items[i], err);
     if (rc < 0 || (rc = open_server(s, err)) < 0)
         return rc;
-    for (int i = 0; i < s->models.n; i++)
-        if ((rc = bm_pool_want(s->pool, s->models.items[i], err)) < 0)
-            return rc;
     return start_starter(s, err);
 }
 

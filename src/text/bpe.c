@@ -99,7 +99,7 @@ static bool makes_control(const bm_bpe *bpe, bm_str left, bm_str right, char *sc
 }
 
 /* A merge on its way into the table: merges are taken in batches, so that what they look up is fetched side by side. */
-typedef struct merge { char *bytes; long left, right; uint32_t rank; } merge;
+typedef struct merge { char *bytes; long left, right; uint64_t left_hash, right_hash; uint32_t rank; } merge;
 enum { BATCH = 16 };
 
 /* 1: a merge of symbols; 0: one that is left out. bytes has room for it. */
@@ -118,8 +118,8 @@ static int read_merge(const bm_bpe *bpe, bm_str text, uint32_t rank, merge *m, b
     if (makes_control(bpe, left, right, m->bytes) || (m->left = decode(bpe, left, m->bytes)) < 0 ||
         (m->right = decode(bpe, right, m->bytes + m->left)) < 0)
         return 0;                        /* no text has such bytes */
-    bm_strings_soon(&bpe->symbols, m->bytes, (size_t)m->left);
-    bm_strings_soon(&bpe->symbols, m->bytes + m->left, (size_t)m->right);
+    m->left_hash = bm_strings_soon(&bpe->symbols, m->bytes, (size_t)m->left);
+    m->right_hash = bm_strings_soon(&bpe->symbols, m->bytes + m->left, (size_t)m->right);
     return 1;
 }
 
@@ -143,9 +143,9 @@ static int add_merges(bm_bpe *bpe, const merge *batch, int n, int64_t *last, bm_
 
     for (int k = 0; k < n; k++) {
         const merge *m = &batch[k];
-        if ((part[k][0] = bm_strings_add(&bpe->symbols, m->bytes, (size_t)m->left, &added, err)) < 0)
+        if ((part[k][0] = bm_strings_add_hashed(&bpe->symbols, m->bytes, (size_t)m->left, m->left_hash, &added, err)) < 0)
             return (int)part[k][0];
-        if ((part[k][1] = bm_strings_add(&bpe->symbols, m->bytes + m->left, (size_t)m->right, &added, err)) < 0)
+        if ((part[k][1] = bm_strings_add_hashed(&bpe->symbols, m->bytes + m->left, (size_t)m->right, m->right_hash, &added, err)) < 0)
             return (int)part[k][1];
         if ((part[k][2] = next_symbol(bpe, m->bytes, (size_t)(m->left + m->right), *last, err)) < 0)
             return (int)part[k][2];

@@ -95,6 +95,7 @@ long bm_vocab_bytes_of(const char *text, size_t len, char *out)
 
 static int take_tokens(bm_vocab *v, const bm_vocab_spec *spec, bm_error *err)
 {
+    uint64_t soon[AHEAD] = { 0 };        /* hashes of the tokens to come */
     size_t total = 0;
     int rc;
 
@@ -108,15 +109,17 @@ static int take_tokens(bm_vocab *v, const bm_vocab_spec *spec, bm_error *err)
     for (size_t i = 0; i < spec->n_tokens; i++) {
         char name[72], empty[24];
         bm_str text = spec->tokens[i];
+        uint64_t hash = i < AHEAD ? bm_strings_soon(&v->texts, text.data, text.len) : soon[i % AHEAD];
         bool added;
         int64_t id;
         if (i + AHEAD < spec->n_tokens)
-            bm_strings_soon(&v->texts, spec->tokens[i + AHEAD].data, spec->tokens[i + AHEAD].len);
+            soon[i % AHEAD] = bm_strings_soon(&v->texts, spec->tokens[i + AHEAD].data, spec->tokens[i + AHEAD].len);
         if (text.len == 0) {             /* an empty one would match everywhere: llama.cpp's name for it */
             text.data = empty;
             text.len = (size_t)snprintf(empty, sizeof empty, "[EMPTY_%zu]", i);
+            hash = bm_strings_soon(&v->texts, text.data, text.len);
         }
-        if ((id = bm_strings_add(&v->texts, text.data, text.len, &added, err)) < 0)
+        if ((id = bm_strings_add_hashed(&v->texts, text.data, text.len, hash, &added, err)) < 0)
             return (int)id;
         if (!added)
             return bm_fail(err, BM_FORMAT, "tokenizer.ggml.tokens[%zu]: found '%s' again (first at %lld), expected each token once", i,

@@ -42,7 +42,9 @@ int64_t bm_strings_find(const bm_strings *t, const char *s, size_t len);       /
 /* The number of s, new when it was absent (*added). Negative: an error. */
 int64_t bm_strings_add(bm_strings *t, const char *s, size_t len, bool *added, bm_error *err);
 /* Have the slot of a string that will be looked up soon on its way: a table of a large vocabulary is larger than the caches. */
-void bm_strings_soon(const bm_strings *t, const char *s, size_t len);
+uint64_t bm_strings_soon(const bm_strings *t, const char *s, size_t len);       /* its hash */
+/* As bm_strings_add, with the hash that soon gave. */
+int64_t bm_strings_add_hashed(bm_strings *t, const char *s, size_t len, uint64_t hash, bool *added, bm_error *err);
 static inline bm_str bm_strings_at(const bm_strings *t, uint32_t i)
 {
     return (bm_str){ t->bytes + t->at[i], t->at[i + 1] - t->at[i] };

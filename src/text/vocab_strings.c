@@ -61,9 +61,12 @@ int bm_strings_reserve(bm_strings *t, size_t n, size_t len, bm_error *err)
     return make_slots(t, n, err);
 }
 
-void bm_strings_soon(const bm_strings *t, const char *s, size_t len)
+uint64_t bm_strings_soon(const bm_strings *t, const char *s, size_t len)
 {
-    __builtin_prefetch(&t->slots[home_of(t, bm_hash64(s, len, 0))]);
+    uint64_t hash = bm_hash64(s, len, 0);
+
+    __builtin_prefetch(&t->slots[home_of(t, hash)]);
+    return hash;
 }
 
 int64_t bm_strings_find(const bm_strings *t, const char *s, size_t len)
@@ -100,7 +103,11 @@ static int grow(bm_strings *t, size_t len, bm_error *err)
 
 int64_t bm_strings_add(bm_strings *t, const char *s, size_t len, bool *added, bm_error *err)
 {
-    uint64_t hash = bm_hash64(s, len, 0);
+    return bm_strings_add_hashed(t, s, len, bm_hash64(s, len, 0), added, err);
+}
+
+int64_t bm_strings_add_hashed(bm_strings *t, const char *s, size_t len, uint64_t hash, bool *added, bm_error *err)
+{
     size_t i = slot_of(t, s, len, hash);
     int rc;
 
