@@ -9,7 +9,7 @@ MODEL    ?=
 
 # The library is base to engine; the program adds store, platform, server and cli.
 LIB_LAYERS := base compute format text model engine
-APP_LAYERS := store platform server
+APP_LAYERS := train eval store platform server
 
 PKGS     := libevent libevent_pthreads openssl jansson sqlite3 libutf8proc libedit
 PKG_LIBS  = $(shell pkg-config --libs $(PKGS) 2>/dev/null)
