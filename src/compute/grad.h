@@ -1,7 +1,8 @@
 /* grad.h - the kernels that only training needs: products with transposed packed weights, and products of float matrices.
  *
- * One table per instruction set, the scalar one is the specification. Every value is a sum in ascending order of the reduced
- * index in fixed blocks, so it depends on its own row and column only: never on how the work is cut or on the threads.
+ * One table per instruction set, the scalar one is the specification. The reduced index is cut into blocks of BM_GRAD_BLOCK from
+ * 0; each block's products are summed in ascending order from 0, and the sums of the blocks are added to the result in ascending
+ * order. So a value depends on its own row and column only: never on how the work is cut or on the threads.
  * Instruction sets may differ within the bound of tests/compute (training is deterministic per instruction set, not across
  * them). All functions are pure computations on the caller's memory: any thread. */
 #pragma once
@@ -10,6 +11,8 @@
 #include <stdint.h>
 #include "compute/cpu.h"
 #include "compute/pack.h"
+
+enum { BM_GRAD_BLOCK = 256 };
 
 /* C[m, n] = (add ? C : 0) + alpha * sum_k A(m, k) B(k, n) for m in [0, M), n in [0, N), k in [0, K).
  * A(m, k) = a[m * a_row + k * a_col], one of a_row, a_col is 1; likewise B(k, n) = b[k * b_row + n * b_col]. C does not alias. */

@@ -493,38 +493,56 @@ void bm_pack_tiles_f32(const bm_packed *p, void *dst, bm_qtype from, const void 
     }
 }
 
-static void float_row(const bm_packed *p, const unsigned char *tile, int r, float *out)
+/* The values of row r of an unpacked group. */
+static void quantized_values(const bm_group *g, bm_form form, int r, float *out)
 {
-    for (int64_t k = 0; k < p->n_cols; k++) {
-        const unsigned char *at = tile + float_at(p->type, p->n_cols, k, r);
-        if (p->type == BM_F32)
-            memcpy(&out[k], at, 4);
+    for (int k = 0; k < BM_GROUP; k++) {
+        int half = k / 16;
+        float v = (float)g->level[r][k];
+        if (form == BM_FORM_D16)
+            out[k] = (half == 0 ? g->d[r] : g->m[r]) * v;
+        else if (form == BM_FORM_D || form == BM_FORM_DM)
+            out[k] = form == BM_FORM_D ? g->d[r] * v : g->d[r] * v + g->m[r];
         else
-            out[k] = p->type == BM_F16 ? bm_f16_to_f32(read_u16(at)) : bm_bf16_to_f32(read_u16(at));
+            out[k] = g->d[r] * (float)g->sub[r][half] * v - (form == BM_FORM_SUBMIN ? g->m[r] * (float)g->min[r][half] : 0.0f);
     }
+}
+
+static float float_value(const bm_packed *p, const unsigned char *tile, int64_t k, int r)
+{
+    const unsigned char *at = tile + float_at(p->type, p->n_cols, k, r);
+    float v;
+
+    if (p->type != BM_F32)
+        return p->type == BM_F16 ? bm_f16_to_f32(read_u16(at)) : bm_bf16_to_f32(read_u16(at));
+    memcpy(&v, at, 4);
+    return v;
+}
+
+void bm_group_values(const bm_packed *p, const unsigned char *tile, int64_t g, int row_begin, int row_end, float (*out)[BM_GROUP])
+{
+    bm_group unpacked;
+
+    if (bm_qtype_traits((uint32_t)p->type)->quantized) {
+        bm_group_unpack(p, tile, g, row_begin, row_end, &unpacked);
+        for (int r = row_begin; r < row_end; r++)
+            quantized_values(&unpacked, (bm_form)layouts[p->type].form, r, out[r - row_begin]);
+        return;
+    }
+    for (int r = row_begin; r < row_end; r++)
+        for (int k = 0; k < BM_GROUP; k++)
+            out[r - row_begin][k] = BM_GROUP * g + k < p->n_cols ? float_value(p, tile, BM_GROUP * g + k, r) : 0.0f;
 }
 
 void bm_packed_row(const bm_packed *p, int64_t r, float *out)
 {
     const unsigned char *tile = p->data + (size_t)(r / ROWS) * p->tile_bytes;
-    int form = layouts[p->type].form, i = (int)(r % ROWS);
-    bm_group g;
+    int i = (int)(r % ROWS);
+    float group[1][BM_GROUP];
 
-    if (!bm_qtype_traits((uint32_t)p->type)->quantized) {
-        float_row(p, tile, i, out);
-        return;
-    }
-    for (int64_t k = 0; k < p->n_cols; k++) {
-        int at = (int)(k % BM_GROUP), half = at / 16;
-        float v;
-        if (at == 0)
-            bm_group_unpack(p, tile, k / BM_GROUP, i, i + 1, &g);
-        v = (float)g.level[i][at];
-        if (form == BM_FORM_D16)
-            out[k] = (half == 0 ? g.d[i] : g.m[i]) * v;
-        else if (form == BM_FORM_D || form == BM_FORM_DM)
-            out[k] = form == BM_FORM_D ? g.d[i] * v : g.d[i] * v + g.m[i];
-        else
-            out[k] = g.d[i] * (float)g.sub[i][half] * v - (form == BM_FORM_SUBMIN ? g.m[i] * (float)g.min[i][half] : 0.0f);
+    for (int64_t k = 0; k < p->n_cols; k += BM_GROUP) {
+        int64_t n = p->n_cols - k < BM_GROUP ? p->n_cols - k : BM_GROUP;
+        bm_group_values(p, tile, k / BM_GROUP, i, i + 1, group);
+        memcpy(out + k, group[0], (size_t)n * sizeof *out);
     }
 }

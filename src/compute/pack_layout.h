@@ -77,3 +77,6 @@ typedef struct bm_group {
 } bm_group;
 /* Unpack rows [row_begin, row_end) of group g (columns 32g..) of the tile at `tile`. */
 void bm_group_unpack(const bm_packed *p, const unsigned char *tile, int64_t g, int row_begin, int row_end, bm_group *out);
+/* The values of rows [row_begin, row_end) of columns 32g.. of the tile at `tile`, of any type, float ones too: the f32 bits of the
+ * GGUF rows; columns from K on are 0. Row row_begin goes to out[0]. */
+void bm_group_values(const bm_packed *p, const unsigned char *tile, int64_t g, int row_begin, int row_end, float (*out)[BM_GROUP]);
