@@ -98,6 +98,7 @@ typedef struct bm_gen_request {
     bool uncounted;              /* not in bm_engine_stats: a measurement of our own */
     int top_logprobs;            /* -1: no log-probabilities; 0: of the token; k: also of the k most likely, at most 20 */
     bool prompt_logprobs;        /* the same for prompt tokens (choice 0 only), the first has none */
+    int32_t logprobs_from;       /* of prompt tokens from this index on: what stands before may come from the prefix cache; 0: all */
     uint64_t tenant, key;        /* for fair share; tenants never share cached prefixes; 0: local */
     unsigned char cache_space[32];       /* who else may share them: the same bytes (a salt of the tenant, an adapter's content) */
     bool no_cache;               /* takes nothing from the prefix cache and leaves nothing in it */

@@ -132,7 +132,7 @@ struct bm_gen {
     /* engine thread */
     bm_seq *seqs;                /* [n_choices] */
     int n_live;
-    int32_t n_prompt_events;
+    int32_t n_prompt_events;     /* index of the next prompt token whose event comes */
     size_t n_written;
     bool touched, ended;
     bool seated, preempted;      /* is in active; had to leave it once */

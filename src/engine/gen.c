@@ -105,6 +105,8 @@ static int check_request(const bm_engine *e, const bm_gen_request *r, bm_error *
         return refuse(err, "max_tokens", "max_tokens must be at least 0");
     if (r->top_logprobs < -1 || r->top_logprobs > BM_MAX_TOP)
         return refuse(err, "top_logprobs", "top_logprobs must be between 0 and 20");
+    if (r->logprobs_from < 0 || (size_t)r->logprobs_from > r->n_prompt)
+        return refuse(err, "logprobs_from", "log-probabilities must begin inside the prompt");
     if ((rc = check_sampling(&r->sampling, model->info.n_vocab, err)) < 0 ||
         (rc = check_tokens(r, model->info.n_vocab, err)) < 0)
         return rc;
@@ -247,7 +249,7 @@ static int make_seqs(bm_gen *gen, bm_error *err)
 static int make_records(bm_gen *gen, bm_error *err)
 {
     const bm_gen_request *r = &gen->request;
-    size_t answers = (size_t)r->n_choices * ((size_t)r->max_tokens + 1), n = answers + 1 + (r->prompt_logprobs ? r->n_prompt : 0);
+    size_t answers = (size_t)r->n_choices * ((size_t)r->max_tokens + 1), n = answers + 1 + (r->prompt_logprobs ? r->n_prompt - (size_t)r->logprobs_from : 0);
     size_t room = 3 * (gen->loaded->runner.max_piece + 4) + gen->stops.max_len;
 
     gen->n_records = n;
@@ -277,6 +279,7 @@ static int make_gen(bm_gen *gen, bm_engine *e, const bm_gen_request *request, bm
         r->max_tokens = room;
     if (r->prompt_logprobs && r->top_logprobs < 0)
         r->top_logprobs = 0;
+    gen->n_prompt_events = r->logprobs_from;
     r->prompt = copy(&gen->arena, request->prompt, r->n_prompt, sizeof *r->prompt);
     r->sampling.bias = copy(&gen->arena, request->sampling.bias, r->sampling.n_bias, sizeof *r->sampling.bias);
     gen->seqs = bm_arena_alloc(&gen->arena, (size_t)r->n_choices * sizeof *gen->seqs);
@@ -411,7 +414,7 @@ int bm_gen_next(bm_gen *gen, bm_event *event)
     else if (r->kind == BM_EVENT_FINISH)
         fill_finish(gen, r, event);
     else if (r->kind == BM_EVENT_PROMPT)
-        event->index = (int32_t)i;           /* prompt records come first, one per token */
+        event->index = gen->request.logprobs_from + (int32_t)i;      /* prompt records come first, one per token */
     if ((r->kind == BM_EVENT_TOKEN || r->kind == BM_EVENT_PROMPT) && gen->logprobs != NULL && !isnan(gen->logprobs[i])) {
         event->has_logprob = true;
         event->logprob = (bm_logprob){ r->token, gen->logprobs[i], gen->n_top, gen->tops + i * (size_t)gen->n_top };

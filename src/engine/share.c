@@ -109,8 +109,15 @@ static bool same_space(const bm_gen *a, const bm_gen *b)
     return a->loaded == b->loaded && memcmp(&a->space, &b->space, sizeof a->space) == 0;
 }
 
-/* The last token is always computed: its logits are wanted. */
-static int32_t most_taken(const bm_seq *seq) { return seq->n_tokens - 1; }
+/* The last token is always computed: its logits are wanted. So is what stands before a prompt token whose log-probability is. */
+static int32_t most_taken(const bm_seq *seq)
+{
+    const bm_gen *gen = seq->gen;
+
+    if (gen->request.prompt_logprobs && gen->n_prompt_events < (int32_t)gen->request.n_prompt)
+        return gen->n_prompt_events - 1;
+    return seq->n_tokens - 1;
+}
 
 /* A sequence on the same path with more of page n than *end says. */
 static const bm_seq *best_neighbour(const bm_engine *e, const bm_seq *seq, int32_t n, int32_t *end)
@@ -233,10 +240,6 @@ static bm_seq *find_leader(bm_engine *e, bm_seq *seq, int32_t have, int32_t *com
 
 static bool may_take(const bm_seq *seq)
 {
-    const bm_gen *gen = seq->gen;
-
-    if (gen->request.prompt_logprobs && gen->n_prompt_events < (int32_t)gen->request.n_prompt)
-        return false;                        /* the logits of all rows are wanted */
     return seq->pos == seq->n_path * BM_PAGE_TOKENS && seq->page_end[0] == seq->n_path && seq->pos < most_taken(seq);
 }
 

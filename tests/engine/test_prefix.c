@@ -366,6 +366,58 @@ static void prompt_logprobs_read_no_cache(void **state)
     end(e, m);
 }
 
+/* What scoring asks: several continuations of one context, only their own log-probabilities. */
+static void log_probabilities_of_continuations_share_their_context(void **state)
+{
+    enum { CONTEXT = 200, LONG = 12, N = 4 };
+    int32_t prompt[N][CONTEXT + LONG];
+    float cold[N][LONG];
+    bm_gen *gens[N];
+    bm_event ev;
+    fake f;
+
+    (void)state;
+    bm_engine *e = fake_engine(8, 64, 1 << 20);
+    bm_loaded *m = open_fake(e, &f, 1);
+    for (int i = 0; i < N; i++) {
+        fill(prompt[i], CONTEXT, 1);
+        fill(prompt[i] + CONTEXT, LONG, 10 + (uint64_t)i);
+        bm_gen_request r = fake_request(m, prompt[i], CONTEXT + LONG, 0);
+        r.prompt_logprobs = r.no_cache = true;
+        gens[i] = submit(e, &r);
+        run_all(e);
+        for (int t = 0; t < CONTEXT + LONG; t++) {
+            assert_int_equal(bm_gen_next(gens[i], &ev), 1);
+            if (t >= CONTEXT)
+                cold[i][t - CONTEXT] = ev.logprob.logprob;
+        }
+        bm_gen_close(gens[i]);
+    }
+    run_all(e);
+    int64_t computed = -f.n_tokens, cached = 0;
+    for (int i = 0; i < N; i++) {
+        bm_gen_request r = fake_request(m, prompt[i], CONTEXT + LONG, 0);
+        r.prompt_logprobs = true, r.logprobs_from = CONTEXT;
+        gens[i] = submit(e, &r);
+    }
+    run_all(e);
+    for (int i = 0; i < N; i++) {
+        for (int t = 0; t < LONG; t++) {
+            assert_int_equal(bm_gen_next(gens[i], &ev), 1);
+            assert_int_equal(ev.kind, BM_EVENT_PROMPT);
+            assert_int_equal(ev.index, CONTEXT + t);
+            assert_int_equal(ev.token, prompt[i][CONTEXT + t]);
+            assert_memory_equal(&ev.logprob.logprob, &cold[i][t], sizeof(float));
+        }
+        cached += bm_gen_get_usage(gens[i]).cached_tokens;
+        bm_gen_close(gens[i]);
+    }
+    computed += f.n_tokens;
+    assert_int_equal(cached, (N - 1) * (CONTEXT - 1));
+    assert_int_equal(computed, CONTEXT + LONG + (N - 1) * (1 + LONG));
+    end(e, m);
+}
+
 static void idle_pages_are_free_memory_and_the_oldest_go_first(void **state)
 {
     int32_t prompt[640];
@@ -505,6 +557,7 @@ static bm_gen_request random_request(bm_loaded *m, int32_t *prompt, int max_choi
     r.stop = stops, r.n_stop = rnd(3) == 0 ? 2 : 0;
     r.no_cache = rnd(6) == 0;
     r.prompt_logprobs = rnd(8) == 0;
+    r.logprobs_from = r.prompt_logprobs && rnd(2) ? rnd((int)r.n_prompt) : 0;
     r.no_speculation = rnd(2);
     r.tenant = (uint64_t)rnd(2), r.key = (uint64_t)rnd(2), r.priority = rnd(3) == 0;
     return r;
@@ -606,6 +659,7 @@ int main(void)
         cmocka_unit_test(a_prefix_in_flight_is_computed_once),
         cmocka_unit_test(a_waiter_takes_over_where_a_cancelled_one_stopped),
         cmocka_unit_test(prompt_logprobs_read_no_cache),
+        cmocka_unit_test(log_probabilities_of_continuations_share_their_context),
         cmocka_unit_test(idle_pages_are_free_memory_and_the_oldest_go_first),
         cmocka_unit_test(preempted_equals_uninterrupted),
         cmocka_unit_test(the_youngest_of_the_lowest_priority_stands_up_and_comes_back_first),
