@@ -1,5 +1,6 @@
 /* db.c - statements with bound parameters and transactions over SQLite. */
 #include "store/db.h"
+#include "base/mem.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -90,6 +91,29 @@ void bm_query_text(bm_query *query, int column, char *out, size_t room)
     const unsigned char *s = sqlite3_column_text(query->stmt, column);
 
     snprintf(out, room, "%s", s == NULL ? "" : (const char *)s);
+}
+
+int bm_query_dup(bm_query *query, int column, char **out, bm_error *err)
+{
+    const unsigned char *s = sqlite3_column_text(query->stmt, column);
+
+    *out = bm_strdup(s == NULL ? "" : (const char *)s);
+    return *out == NULL ? bm_fail(err, BM_NOMEM, "no memory for a row") : 0;
+}
+
+int bm_rows_grow(void **rows, size_t n, size_t size, bm_error *err)
+{
+    size_t len;
+
+    if ((n & (n - 1)) != 0)
+        return 0;
+    if (!bm_mul_size(n == 0 ? 1 : n * 2, size, &len))
+        return bm_fail(err, BM_NOMEM, "no memory for %zu rows", n);
+    void *more = bm_realloc(*rows, len);
+    if (more == NULL)
+        return bm_fail(err, BM_NOMEM, "no memory for %zu rows", n);
+    *rows = more;
+    return 0;
 }
 
 int bm_db_run(bm_db *db, bm_error *err, const char *sql, const char *types, ...)

@@ -38,6 +38,10 @@ void bm_query_close(bm_query *query);
 int64_t bm_query_int(bm_query *query, int column);
 /* Copy a text column, cut to room - 1 bytes; NULL is "". */
 void bm_query_text(bm_query *query, int column, char *out, size_t room);
+/* The whole column, the caller's to bm_free. */
+int  bm_query_dup(bm_query *query, int column, char **out, bm_error *err);
+/* Room for item n of a growing array of rows of `size` bytes, whose capacity is the next power of two. */
+int  bm_rows_grow(void **rows, size_t n, size_t size, bm_error *err);
 /* One statement without rows. */
 int  bm_db_run(bm_db *db, bm_error *err, const char *sql, const char *types, ...);
 /* The first column of the first row; fallback when there is none. */
@@ -50,6 +54,8 @@ int  bm_db_end(bm_db *db, int rc, bm_error *err);
 /* SQLite's last error on the handle as ours. */
 int  bm_db_fail(bm_db *db, bm_error *err, const char *doing);
 
+/* 0 when no model, adapter or alias has the name, else BM_EXISTS. Inside a transaction of db. */
+int  bm_name_free(bm_db *db, const char *name, bm_error *err);
 void bm_key_cache_free(struct bm_key_cache *cache);
 void bm_ledger_stop(bm_store *store);
 

@@ -29,22 +29,6 @@ static void read_row(bm_query *q, bm_model_row *row)
     bm_query_text(q, 13, row->source, sizeof row->source);
 }
 
-/* Room for item n of a growing array, whose capacity is the next power of two. */
-static int grow(void **items, size_t n, size_t size, bm_error *err)
-{
-    size_t len;
-
-    if ((n & (n - 1)) != 0)
-        return 0;
-    if (!bm_mul_size(n == 0 ? 1 : n * 2, size, &len))
-        return bm_fail(err, BM_NOMEM, "no memory for %zu rows", n);
-    void *more = bm_realloc(*items, len);
-    if (more == NULL)
-        return bm_fail(err, BM_NOMEM, "no memory for %zu rows", n);
-    *items = more;
-    return 0;
-}
-
 int bm_models_list(bm_store *store, bm_model_row **out, size_t *n, bm_error *err)
 {
     bm_query query;
@@ -54,7 +38,7 @@ int bm_models_list(bm_store *store, bm_model_row **out, size_t *n, bm_error *err
     *out = NULL, *n = 0;
     pthread_mutex_lock(&store->reader.lock);
     if ((rc = bm_query_open(&query, &store->reader, err, "SELECT " COLUMNS " FROM model ORDER BY name", "")) == 0) {
-        while ((rc = bm_query_step(&query, err)) == 1 && (rc = grow(&rows, *n, sizeof **out, err)) == 0)
+        while ((rc = bm_query_step(&query, err)) == 1 && (rc = bm_rows_grow(&rows, *n, sizeof **out, err)) == 0)
             read_row(&query, (bm_model_row *)rows + (*n)++);
         bm_query_close(&query);
     }
@@ -65,18 +49,20 @@ int bm_models_list(bm_store *store, bm_model_row **out, size_t *n, bm_error *err
     return rc;
 }
 
-static int name_free(bm_db *db, const char *name, bm_error *err)
+/* Models, adapters and aliases share one space of names: each is a model that a request can name. */
+int bm_name_free(bm_db *db, const char *name, bm_error *err)
 {
     int64_t taken;
     int rc;
 
-    if ((rc = bm_db_int(db, &taken, 0, err, "SELECT 1 FROM model WHERE name = ?", "s", name)) < 0)
+    if ((rc = bm_db_int(db, &taken, 0, err,
+                        "SELECT 1 FROM model WHERE name = ? UNION ALL SELECT 2 FROM adapter WHERE name = ? UNION ALL "
+                        "SELECT 3 FROM alias WHERE name = ?", "sss", name, name, name)) < 0)
         return rc;
-    if (taken)
-        return bm_fail(err, BM_EXISTS, "a model named '%s' is on the shelf already", name);
-    if ((rc = bm_db_int(db, &taken, 0, err, "SELECT 1 FROM alias WHERE name = ?", "s", name)) < 0)
-        return rc;
-    return taken ? bm_fail(err, BM_EXISTS, "'%s' is an alias already", name) : 0;
+    return taken == 0 ? 0
+         : taken == 1 ? bm_fail(err, BM_EXISTS, "a model named '%s' is on the shelf already", name)
+         : taken == 2 ? bm_fail(err, BM_EXISTS, "an adapter named '%s' is on the shelf already", name)
+                      : bm_fail(err, BM_EXISTS, "'%s' is an alias already", name);
 }
 
 int bm_models_insert(bm_store *store, bm_model_row *row, bm_error *err)
@@ -87,7 +73,7 @@ int bm_models_insert(bm_store *store, bm_model_row *row, bm_error *err)
 
     if (rc < 0)
         return rc;
-    if ((rc = name_free(db, row->name, err)) == 0)
+    if ((rc = bm_name_free(db, row->name, err)) == 0)
         rc = bm_db_run(
             db, err,
             "INSERT INTO model (name, path, sha256, size_bytes, mtime_ns, device, inode, arch, quantization, license, "
@@ -140,11 +126,13 @@ int bm_aliases_list(bm_store *store, bm_alias_row **out, size_t *n, bm_error *er
     *out = NULL, *n = 0;
     pthread_mutex_lock(&store->reader.lock);
     if ((rc = bm_query_open(&query, &store->reader, err,
-                            "SELECT alias.name, model.name, model.id, alias.updated_ms FROM alias JOIN model ON model.id = "
-                            "alias.model_id ORDER BY alias.name", "")) == 0) {
-        while ((rc = bm_query_step(&query, err)) == 1 && (rc = grow(&rows, *n, sizeof **out, err)) == 0) {
+                            "SELECT alias.name, coalesce(model.name, adapter.name), coalesce(alias.model_id, 0), "
+                            "coalesce(alias.adapter_id, 0), alias.updated_ms FROM alias LEFT JOIN model ON model.id = "
+                            "alias.model_id LEFT JOIN adapter ON adapter.id = alias.adapter_id ORDER BY alias.name", "")) == 0) {
+        while ((rc = bm_query_step(&query, err)) == 1 && (rc = bm_rows_grow(&rows, *n, sizeof **out, err)) == 0) {
             bm_alias_row *row = (bm_alias_row *)rows + (*n)++;
-            *row = (bm_alias_row){ .model_id = bm_query_int(&query, 2), .updated_ms = bm_query_int(&query, 3) };
+            *row = (bm_alias_row){ .model_id = bm_query_int(&query, 2), .adapter_id = bm_query_int(&query, 3),
+                                   .updated_ms = bm_query_int(&query, 4) };
             bm_query_text(&query, 0, row->name, sizeof row->name);
             bm_query_text(&query, 1, row->model, sizeof row->model);
         }
@@ -157,33 +145,70 @@ int bm_aliases_list(bm_store *store, bm_alias_row **out, size_t *n, bm_error *er
     return rc;
 }
 
-static int set_alias(bm_db *db, const char *alias, const char *model, bm_error *err)
+static int set_alias(bm_db *db, const char *alias, const char *target, const char *evidence, bm_error *err)
 {
-    int64_t id, taken, now = bm_wall_ms();
+    int64_t model, adapter, taken, now = bm_wall_ms();
     int rc;
 
-    if ((rc = bm_db_int(db, &taken, 0, err, "SELECT 1 FROM model WHERE name = ?", "s", alias)) < 0 ||
-        (rc = bm_db_int(db, &id, 0, err, "SELECT id FROM model WHERE name = ?", "s", model)) < 0)
+    if ((rc = bm_db_int(db, &taken, 0, err, "SELECT 1 FROM model WHERE name = ? UNION ALL SELECT 2 FROM adapter WHERE name = ?",
+                        "ss", alias, alias)) < 0 ||
+        (rc = bm_db_int(db, &model, 0, err, "SELECT id FROM model WHERE name = ?", "s", target)) < 0 ||
+        (rc = bm_db_int(db, &adapter, 0, err, "SELECT id FROM adapter WHERE name = ?", "s", target)) < 0)
         return rc;
     if (taken)
-        return bm_fail(err, BM_EXISTS, "a model named '%s' is on the shelf: an alias needs another name", alias);
-    if (id == 0)
-        return bm_fail(err, BM_NOTFOUND, "there is no model '%s' on the shelf", model);
+        return bm_fail(err, BM_EXISTS, "%s named '%s' is on the shelf: an alias needs another name",
+                       taken == 1 ? "a model" : "an adapter", alias);
+    if (model == 0 && adapter == 0)
+        return bm_fail(err, BM_NOTFOUND, "there is no model '%s' on the shelf", target);
     if ((rc = bm_db_run(db, err,
-                        "INSERT INTO alias (name, model_id, updated_ms) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
-                        "model_id = excluded.model_id, updated_ms = excluded.updated_ms", "sii", alias, id, now)) < 0)
+                        "INSERT INTO alias (name, model_id, adapter_id, updated_ms) VALUES (?, nullif(?, 0), nullif(?, 0), ?) "
+                        "ON CONFLICT (name) DO UPDATE SET model_id = excluded.model_id, adapter_id = excluded.adapter_id, "
+                        "updated_ms = excluded.updated_ms", "siii", alias, model, adapter, now)) < 0)
         return rc;
     return bm_db_run(db, err,
-                     "INSERT INTO alias_history (alias, model_name, sha256, at_ms) SELECT ?, name, sha256, ? FROM model "
-                     "WHERE id = ?",
-                     "sii", alias, now, id);
+                     "INSERT INTO alias_history (alias, model_name, sha256, at_ms, evidence) SELECT ?, name, sha256, ?, ? FROM "
+                     "(SELECT name, sha256 FROM model WHERE id = ? UNION ALL SELECT name, sha256 FROM adapter WHERE id = ?)",
+                     "sisii", alias, now, evidence, model, adapter);
 }
 
-int bm_aliases_set(bm_store *store, const char *alias, const char *model, bm_error *err)
+int bm_aliases_move(bm_store *store, const char *alias, const char *target, const char *evidence, bm_error *err)
 {
     int rc = bm_db_begin(&store->writer, err);
 
-    return rc < 0 ? rc : bm_db_end(&store->writer, set_alias(&store->writer, alias, model, err), err);
+    return rc < 0 ? rc : bm_db_end(&store->writer, set_alias(&store->writer, alias, target, evidence, err), err);
+}
+
+int bm_aliases_set(bm_store *store, const char *alias, const char *target, bm_error *err)
+{
+    return bm_aliases_move(store, alias, target, "", err);
+}
+
+int bm_aliases_history(bm_store *store, const char *alias, bm_alias_move **out, size_t *n, bm_error *err)
+{
+    bm_query query;
+    void *rows = NULL;
+    int rc;
+
+    *out = NULL, *n = 0;
+    pthread_mutex_lock(&store->reader.lock);
+    if ((rc = bm_query_open(&query, &store->reader, err,
+                            "SELECT id, alias, model_name, sha256, at_ms, evidence FROM alias_history WHERE alias = ? "
+                            "ORDER BY id DESC", "s", alias)) == 0) {
+        while ((rc = bm_query_step(&query, err)) == 1 && (rc = bm_rows_grow(&rows, *n, sizeof **out, err)) == 0) {
+            bm_alias_move *row = (bm_alias_move *)rows + (*n)++;
+            *row = (bm_alias_move){ .id = bm_query_int(&query, 0), .at_ms = bm_query_int(&query, 4) };
+            bm_query_text(&query, 1, row->alias, sizeof row->alias);
+            bm_query_text(&query, 2, row->target, sizeof row->target);
+            bm_query_text(&query, 3, row->sha256, sizeof row->sha256);
+            bm_query_text(&query, 5, row->evidence, sizeof row->evidence);
+        }
+        bm_query_close(&query);
+    }
+    pthread_mutex_unlock(&store->reader.lock);
+    if (rc < 0)
+        bm_free(rows), rows = NULL, *n = 0;
+    *out = rows;
+    return rc;
 }
 
 int bm_aliases_delete(bm_store *store, const char *alias, bm_error *err)

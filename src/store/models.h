@@ -23,9 +23,16 @@ int bm_models_list(bm_store *store, bm_model_row **out, size_t *n, bm_error *err
 /* The model and its aliases. BM_NOTFOUND. */
 int bm_models_delete(bm_store *store, const char *name, bm_error *err);
 
-typedef struct bm_alias_row { char name[128], model[128]; int64_t model_id, updated_ms; } bm_alias_row;
+/* An alias stands for a model or an adapter: `model` is the name of either, and one of the two ids is 0. */
+typedef struct bm_alias_row { char name[128], model[128]; int64_t model_id, adapter_id, updated_ms; } bm_alias_row;
 int bm_aliases_list(bm_store *store, bm_alias_row **out, size_t *n, bm_error *err);
-/* Point an alias at a model, made when new, with a row of history. BM_EXISTS when a model has that name. */
-int bm_aliases_set(bm_store *store, const char *alias, const char *model, bm_error *err);
+/* Point an alias at a model or an adapter, made when new, with a row of history. BM_EXISTS when one of them has that name. */
+int bm_aliases_set(bm_store *store, const char *alias, const char *target, bm_error *err);
+/* As set, with the reason in the history: JSON of the run and the gate that allowed it. */
+int bm_aliases_move(bm_store *store, const char *alias, const char *target, const char *evidence, bm_error *err);
 /* BM_NOTFOUND. */
 int bm_aliases_delete(bm_store *store, const char *alias, bm_error *err);
+
+/* What an alias stood for, latest first; target "" says that it went away. *out is the caller's to bm_free. */
+typedef struct bm_alias_move { int64_t id, at_ms; char alias[128], target[128], sha256[65], evidence[2048]; } bm_alias_move;
+int bm_aliases_history(bm_store *store, const char *alias, bm_alias_move **out, size_t *n, bm_error *err);

@@ -48,5 +48,74 @@ static const char version_1[] =
     "CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;"
     "CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;";
 
-const bm_migration bm_migrations[] = { { 1, version_1 } };
+/* Jobs and what comes out of them. Names and hashes stand in the rows, since models, files and adapters can leave while the
+ * record of what was done with them stays. JSON columns hold what only people and clients read. */
+static const char version_2[] =
+    "CREATE TABLE adapter ("
+    " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " name TEXT NOT NULL UNIQUE,"
+    " path TEXT NOT NULL,"                                        /* a directory in PEFT's layout */
+    " sha256 TEXT NOT NULL CHECK (length(sha256) = 64),"          /* of its content, whatever the format it came in */
+    " base_name TEXT NOT NULL,"
+    " base_sha256 TEXT NOT NULL CHECK (length(base_sha256) = 64),"
+    " size_bytes BIGINT NOT NULL CHECK (size_bytes >= 0),"
+    " source TEXT NOT NULL,"                                      /* 'tune' 'peft' 'gguf' */
+    " run TEXT NOT NULL,"                                         /* id of the run that made it, or '' */
+    " data_sha256 TEXT NOT NULL,"                                 /* of its training data, or '' */
+    " settings TEXT NOT NULL,"                                    /* JSON object: rank, alpha, targets, ... */
+    " curve TEXT NOT NULL,"                                       /* JSON array of {step, loss, valid_loss} */
+    " version TEXT NOT NULL, license TEXT NOT NULL,"
+    " created_ms BIGINT NOT NULL);"
+
+    /* An alias stands for a model or for an adapter. */
+    "CREATE TABLE alias_2 ("
+    " name TEXT PRIMARY KEY,"
+    " model_id INTEGER REFERENCES model (id) ON DELETE CASCADE,"
+    " adapter_id INTEGER REFERENCES adapter (id) ON DELETE CASCADE,"
+    " updated_ms BIGINT NOT NULL,"
+    " CHECK ((model_id IS NULL) <> (adapter_id IS NULL)));"
+    "INSERT INTO alias_2 (name, model_id, updated_ms) SELECT name, model_id, updated_ms FROM alias;"
+    "DROP TABLE alias;"
+    "ALTER TABLE alias_2 RENAME TO alias;"
+    /* Why it moved: the id of a run and the gate that held, as JSON, or ''. */
+    "ALTER TABLE alias_history ADD COLUMN evidence TEXT NOT NULL DEFAULT '';"
+
+    "CREATE TABLE run ("
+    " number INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " id TEXT NOT NULL UNIQUE,"                                   /* 'ftjob-...', 'eval-...' */
+    " kind TEXT NOT NULL CHECK (kind IN ('tune', 'eval')),"
+    " name TEXT NOT NULL,"                                        /* of the adapter to be, or of the evaluation */
+    " state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'stopping', 'stopped', 'succeeded', 'failed')),"
+    " model TEXT NOT NULL, model_sha256 TEXT NOT NULL,"
+    " adapter TEXT NOT NULL, adapter_sha256 TEXT NOT NULL,"       /* what it started from or evaluates, or '' */
+    " data TEXT NOT NULL,"                                        /* JSON array of {path, sha256, file} */
+    " settings TEXT NOT NULL, seed BIGINT NOT NULL, version TEXT NOT NULL, machine TEXT NOT NULL,"
+    " result TEXT NOT NULL, error TEXT NOT NULL, hint TEXT NOT NULL,"
+    " step BIGINT NOT NULL DEFAULT 0, n_steps BIGINT NOT NULL DEFAULT 0, tokens BIGINT NOT NULL DEFAULT 0,"
+    " pid BIGINT NOT NULL DEFAULT 0, pid_start BIGINT NOT NULL DEFAULT 0,"        /* with the start time a pid names one process */
+    " attempts BIGINT NOT NULL DEFAULT 0, events_at BIGINT NOT NULL DEFAULT 0,"   /* bytes of its event file that are stored */
+    " key_id BIGINT NOT NULL,"
+    " created_ms BIGINT NOT NULL, started_ms BIGINT NOT NULL DEFAULT 0, finished_ms BIGINT NOT NULL DEFAULT 0);"
+    "CREATE INDEX run_state ON run (state);"
+
+    "CREATE TABLE run_event ("
+    " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " run INTEGER NOT NULL REFERENCES run (number) ON DELETE CASCADE,"
+    " at_ms BIGINT NOT NULL,"
+    " level TEXT NOT NULL,"                                       /* 'info' 'warn' 'error' */
+    " type TEXT NOT NULL,"                                        /* 'message', 'metrics' with JSON in data, or 'checkpoint' */
+    " step BIGINT NOT NULL,"
+    " message TEXT NOT NULL, data TEXT NOT NULL);"
+    "CREATE INDEX run_event_run ON run_event (run, id);"
+
+    /* Files that came over HTTP; the bytes are at home/files/ID. */
+    "CREATE TABLE upload ("
+    " number INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " id TEXT NOT NULL UNIQUE,"
+    " filename TEXT NOT NULL, purpose TEXT NOT NULL,"
+    " size_bytes BIGINT NOT NULL CHECK (size_bytes >= 0),"
+    " sha256 TEXT NOT NULL CHECK (length(sha256) = 64),"
+    " key_id BIGINT NOT NULL, created_ms BIGINT NOT NULL);";
+
+const bm_migration bm_migrations[] = { { 1, version_1 }, { 2, version_2 } };
 const int bm_n_migrations = sizeof bm_migrations / sizeof bm_migrations[0];
