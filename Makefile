@@ -47,6 +47,7 @@ $(BUILD)/obj/compute/%_avx512bf16.o: ISA := -mavx512f -mavx512bw -mavx512vl -mav
 # pointer make minutes of it. The scalar table holds the same logic under UBSan; ASan stays on in all.
 $(BUILD)/obj/compute/kernels_%.o:    LATE := -g1
 $(BUILD)/obj/compute/kernels_avx%.o: LATE := -g1 -fno-sanitize=undefined
+$(BUILD)/obj/compute/grad_avx%.o:    LATE := -g1 -fno-sanitize=undefined
 
 $(BUILD)/obj/%.o: src/%.c Makefile
 	@mkdir -p $(@D)

@@ -1,0 +1,299 @@
+/* grad_lanes.h - training's products written once over 16 lanes of 32-bit words, compiled by grad_avx*.c after its lanes_*.h.
+ *
+ * A word holds STEP_K consecutive values of the reduced index: one f32, or a pair of bf16. Both kinds of product become the same
+ * thing: a panel of words [steps][32 columns] that is made once per block of BM_GRAD_BLOCK (16 or 32 KB: it stays near), from packed
+ * weights or from floats, and is walked for 12, 4 or 1 rows of the left side at a time, whose words are broadcast. The including
+ * file gives:
+ *   STEP_K, ROWS_MAX, VECS            values of a word; rows and vectors of 16 columns whose sums fit the registers
+ *   v_step(acc, a, b)                 acc + a word's product
+ *   words_along(p, n)                 16 words of n <= 16 * STEP_K values that lie together, the rest 0
+ *   words_across(p0, p1, n)           words of n <= 16 columns of row p0 (and of p1, NULL: zeros, where STEP_K is 2)
+ *   transpose16(v)                    16 vectors of words
+ *   tile_panel(type, head, q, i, out) columns of group i of a block, 16 rows of a tile, as words out[16 / STEP_K][32]
+ *   columns_panel(col, out)           the same of 32 vectors of 16 rows in f32 */
+#pragma once
+#include <string.h>
+#include "compute/grad.h"
+#include "compute/pack_layout.h"
+
+enum { PANEL_COLS = 32, BLOCK_STEPS = BM_GRAD_BLOCK / STEP_K, LEFT_WORDS = 12288, LEFT_ROWS = LEFT_WORDS / BLOCK_STEPS };
+
+/* The left side: the word of row m and step s is at[m * row + s * step]. */
+typedef struct left_words {
+    const float *at;
+    int64_t row, step;
+} left_words;
+
+/* Where sums go: c[m * row + n] = (add ? c : 0) + alpha * sum. */
+typedef struct sums_to {
+    float *c;
+    int64_t row;
+    int columns;                 /* of the panel, at most 32 */
+    float alpha;
+    bool add;
+} sums_to;
+
+LANES v16 load_upto(const float *p, int n) { return n >= 16 ? v_load(p) : v_load_n(p, n > 0 ? n : 0, 0); }
+
+LANES void put_sum(float *c, v16 sum, int n, float alpha, bool add)
+{
+    v16 by = v_set(alpha);
+
+    if (n <= 0)
+        return;
+    sum = add ? v_fma(sum, by, load_upto(c, n)) : v_mul(sum, by);
+    if (n >= 16)
+        v_store(c, sum);
+    else
+        v_store_n(c, sum, n);
+}
+
+/* `rows` rows (a constant) of the left side times `vecs` vectors (a constant) of the panel from column `from`. */
+LANES void product_block(int rows, int vecs, left_words a, const float *panel, int from, int64_t steps, const sums_to *to, int64_t m)
+{
+    const float *left = a.at + m * a.row;
+    const int64_t row = a.row, step = a.step;
+    v16 acc[ROWS_MAX][VECS];
+
+    UNROLL
+    for (int i = 0; i < rows; i++)
+        UNROLL
+        for (int v = 0; v < vecs; v++)
+            acc[i][v] = v_set(0);
+    panel += from;
+    for (int64_t s = 0; s < steps; s++, panel += PANEL_COLS, left += step) {
+        v16 b[VECS];
+        UNROLL
+        for (int v = 0; v < vecs; v++)
+            b[v] = v_load(panel + 16 * v);
+        UNROLL
+        for (int i = 0; i < rows; i++) {
+            v16 word = v_set(left[i * row]);
+            UNROLL
+            for (int v = 0; v < vecs; v++)
+                acc[i][v] = v_step(acc[i][v], word, b[v]);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < rows; i++)
+        UNROLL
+        for (int v = 0; v < vecs; v++)
+            put_sum(to->c + (m + i) * to->row + from + 16 * v, acc[i][v], to->columns - from - 16 * v, to->alpha, to->add);
+}
+
+#define PRODUCT_FN(name, rows, vecs) \
+    static __attribute__((noinline)) void name(left_words a, const float *panel, int from, int64_t steps, const sums_to *to, int64_t m) \
+    { product_block(rows, vecs, a, panel, from, steps, to, m); }
+PRODUCT_FN(product_full, ROWS_MAX, VECS)
+PRODUCT_FN(product_4, 4, VECS)
+PRODUCT_FN(product_1, 1, VECS)
+#if VECS > 1
+PRODUCT_FN(product_full_narrow, ROWS_MAX, 1)
+PRODUCT_FN(product_4_narrow, 4, 1)
+PRODUCT_FN(product_1_narrow, 1, 1)
+#endif
+
+/* All rows of the left side times a panel. */
+static void product(left_words a, int64_t n_rows, const float *panel, int64_t steps, const sums_to *to)
+{
+    for (int from = 0; from < to->columns; from += 16 * VECS) {
+        int64_t m = 0;
+#if VECS > 1
+        if (to->columns - from <= 16) {
+            for (; m + ROWS_MAX <= n_rows; m += ROWS_MAX)
+                product_full_narrow(a, panel, from, steps, to, m);
+            for (; m + 4 <= n_rows; m += 4)
+                product_4_narrow(a, panel, from, steps, to, m);
+            for (; m < n_rows; m++)
+                product_1_narrow(a, panel, from, steps, to, m);
+            return;
+        }
+#endif
+        for (; m + ROWS_MAX <= n_rows; m += ROWS_MAX)
+            product_full(a, panel, from, steps, to, m);
+        for (; m + 4 <= n_rows; m += 4)
+            product_4(a, panel, from, steps, to, m);
+        for (; m < n_rows; m++)
+            product_1(a, panel, from, steps, to, m);
+    }
+}
+
+/* ---- float matrices ---- */
+
+static int64_t steps_of(int64_t n) { return (n + STEP_K - 1) / STEP_K; }
+
+/* Words [s][width] of `n` columns, padded to a multiple of 16 (at most width) with zeros: a value of k and column is at
+ * p[k * k_stride + column]. */
+static void words_of_rows(float *out, int64_t width, const float *p, int64_t k_stride, int64_t n_k, int64_t n)
+{
+    for (int64_t k = 0; k < n_k; k += STEP_K, out += width) {
+        const float *p0 = p + k * k_stride, *p1 = k + 1 < n_k ? p0 + k_stride : NULL;
+        for (int64_t c = 0; c < n; c += 16)
+            v_store(out + c, words_across(p0 + c, p1 != NULL ? p1 + c : NULL, n - c < 16 ? (int)(n - c) : 16));
+    }
+}
+
+/* Words of at most 16 columns, each of whose values lie together: column c at p + c * c_stride; out[s][PANEL_COLS]. */
+static void words_of_columns(float *out, const float *p, int64_t c_stride, int64_t n_k, int n)
+{
+    for (int64_t k = 0; k < n_k; k += 16 * STEP_K, out += 16 * PANEL_COLS) {
+        int64_t left = n_k - k, steps = steps_of(left) < 16 ? steps_of(left) : 16;
+        v16 words[16];
+        for (int c = 0; c < 16; c++)
+            words[c] = c < n ? words_along(p + c * c_stride + k, left < 16 * STEP_K ? (int)left : 16 * STEP_K) : v_set(0);
+        transpose16(words);
+        for (int64_t s = 0; s < steps; s++)
+            v_store(out + s * PANEL_COLS, words[s]);
+    }
+}
+
+/* The panel of columns [n, n + columns) of B, k from k_begin. */
+static void gemm_panel(float *panel, const bm_gemm *g, int64_t k_begin, int64_t n_k, int64_t n, int columns)
+{
+    const float *b = g->b + k_begin * g->b_row + n * g->b_col;
+
+    if (g->b_col == 1) {
+        words_of_rows(panel, PANEL_COLS, b, g->b_row, n_k, columns);
+        return;
+    }
+    for (int c = 0; c < columns; c += 16)
+        words_of_columns(panel + c, b + c * g->b_col, g->b_col, n_k, columns - c < 16 ? columns - c : 16);
+}
+
+/* Rows [m, m + n_rows) of A as words, k from k_begin, in `memory` where they are not so already. */
+static left_words gemm_left(float *memory, const bm_gemm *g, int64_t m, int64_t n_rows, int64_t k_begin, int64_t n_k)
+{
+    const float *a = g->a + m * g->a_row + k_begin * g->a_col;
+
+    if (g->a_col == 1 && STEP_K == 1)
+        return (left_words){ a, g->a_row, 1 };
+    if (g->a_row == 1) {
+        words_of_rows(memory, LEFT_ROWS, a, g->a_col, n_k, n_rows);
+        return (left_words){ memory, 1, LEFT_ROWS };
+    }
+    for (int64_t i = 0; i < n_rows; i++)
+        for (int64_t k = 0; k < n_k; k += 16 * STEP_K)
+            v_store(memory + i * BLOCK_STEPS + k / STEP_K,
+                    words_along(a + i * g->a_row + k, n_k - k < 16 * STEP_K ? (int)(n_k - k) : 16 * STEP_K));
+    return (left_words){ memory, BLOCK_STEPS, 1 };
+}
+
+static void gemm_words(const bm_gemm *g)
+{
+    _Alignas(64) float memory[LEFT_WORDS], panel[BLOCK_STEPS * PANEL_COLS];
+    int64_t k = 0;
+
+    do {
+        int64_t n_k = g->k - k < BM_GRAD_BLOCK ? g->k - k : BM_GRAD_BLOCK;
+        for (int64_t m = 0; m < g->m; m += LEFT_ROWS) {
+            int64_t n_rows = g->m - m < LEFT_ROWS ? g->m - m : LEFT_ROWS;
+            left_words a = gemm_left(memory, g, m, n_rows, k, n_k);
+            for (int64_t n = 0; n < g->n; n += PANEL_COLS) {
+                int columns = g->n - n < PANEL_COLS ? (int)(g->n - n) : PANEL_COLS;
+                sums_to to = { g->c + m * g->c_row + n, g->c_row, columns, g->alpha, g->add || k > 0 };
+                gemm_panel(panel, g, k, n_k, n, columns);
+                product(a, n_rows, panel, steps_of(n_k), &to);
+            }
+        }
+        k += BM_GRAD_BLOCK;
+    } while (k < g->k);
+}
+
+/* ---- packed weights ---- */
+
+/* dY rests as words [block][token][step]; the steps of the last block are padded to 16. */
+static int64_t block_words(int64_t n_rows, int64_t block)
+{
+    int64_t left = steps_of(n_rows - block * BM_GRAD_BLOCK);
+
+    return left < BLOCK_STEPS ? (left + 15) / 16 * 16 : BLOCK_STEPS;
+}
+
+static size_t dy_words_bytes(int64_t max_tokens, int64_t n_rows)
+{
+    return (size_t)max_tokens * (size_t)((steps_of(n_rows) + 15) / 16 * 16) * sizeof(float);
+}
+
+static void dy_words_put(bm_dy *dy, int64_t t_begin, int64_t t_end, const float *y, int64_t y_stride)
+{
+    for (int64_t row = 0, b = 0; row < dy->n_rows; row += BM_GRAD_BLOCK, b++) {
+        int64_t words = block_words(dy->n_rows, b), n = dy->n_rows - row < BM_GRAD_BLOCK ? dy->n_rows - row : BM_GRAD_BLOCK;
+        float *block = (float *)dy->memory + b * dy->n_tokens * BLOCK_STEPS;
+        for (int64_t t = t_begin; t < t_end; t++)
+            for (int64_t k = 0; k < n; k += 16 * STEP_K)
+                v_store(block + t * words + k / STEP_K,
+                        words_along(y + t * y_stride + row + k, n - k < 16 * STEP_K ? (int)(n - k) : 16 * STEP_K));
+    }
+}
+
+static size_t panel_bytes(void) { return BLOCK_STEPS * PANEL_COLS * sizeof(float); }
+
+/* Columns 32g.. of a tile of floats, those from K on 0. */
+LANES void float_tile_panel(bm_qtype type, const unsigned char *tile, int64_t g, int64_t n_cols, float *out)
+{
+    v16 col[PANEL_COLS];
+
+    for (int i = 0; i < PANEL_COLS; i++) {
+        int64_t k = g * PANEL_COLS + i;
+        if (k >= n_cols)
+            col[i] = v_set(0);
+        else if (type == BM_F32)
+            col[i] = v_load((const float *)(const void *)(tile + 64 * k));
+        else if (type == BM_F16)
+            col[i] = v_load_f16((const uint16_t *)(const void *)(tile + 32 * k));
+        else if ((k | 1) < n_cols) {
+            const uint16_t *pair = (const uint16_t *)(const void *)(tile + 64 * (k >> 1));
+            col[i] = k & 1 ? v_load_bf16_odd(pair) : v_load_bf16_even(pair);
+        } else {
+            uint16_t last[32] = { 0 };                                         /* an odd last column stands alone */
+            for (int r = 0; r < 16; r++)
+                memcpy(&last[2 * r], tile + 32 * k + 2 * r, 2);
+            col[i] = v_load_bf16_even(last);
+        }
+    }
+    columns_panel(col, out);
+}
+
+LANES void tiles_panel(bm_qtype type, const bm_packed *w, int64_t tile, int64_t tile_end, int64_t g, float *out)
+{
+    const bool is_float = type == BM_F32 || type == BM_F16 || type == BM_BF16;
+    const size_t quants = is_float ? 0 : bm_tile_quants(w);
+
+    for (; tile < tile_end; tile++, out += 16 / STEP_K * PANEL_COLS) {
+        const unsigned char *at = w->data + (size_t)tile * w->tile_bytes;
+        if (is_float) {
+            float_tile_panel(type, at, g, w->n_cols, out);
+            continue;
+        }
+        const int per_block = groups_per_block(type);
+        tile_panel(type, at + (size_t)(g / per_block) * (size_t)head_bytes_of(type), at + quants + (size_t)g * (size_t)group_bytes_of(type),
+                   (int)(g % per_block), out);
+    }
+}
+
+#define PANEL_TYPES(X) \
+    X(F32) X(F16) X(BF16) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) \
+    X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(TQ1_0) X(TQ2_0) X(Q1_0) X(Q2_0) X(NVFP4)
+#define PANEL_FN(type) \
+    static __attribute__((noinline)) void panel_##type(const bm_packed *w, int64_t tile, int64_t tile_end, int64_t g, float *out) \
+    { tiles_panel(BM_##type, w, tile, tile_end, g, out); }
+#define PANEL_ROW(type) [BM_##type] = panel_##type,
+PANEL_TYPES(PANEL_FN)
+static void (*const panel_fns[BM_QTYPE_END])(const bm_packed *w, int64_t tile, int64_t tile_end, int64_t g, float *out) = {
+    PANEL_TYPES(PANEL_ROW)
+};
+
+static void back_words(const bm_packed *w, const bm_dy *dy, int64_t k_begin, int64_t k_end, float *dx, int64_t dx_stride, bool add,
+                       void *scratch)
+{
+    const int64_t block_tiles = BM_GRAD_BLOCK / BM_TILE_ROWS;
+
+    for (int64_t k = k_begin; k < k_end; k += PANEL_COLS)
+        for (int64_t b = 0; b * BM_GRAD_BLOCK < w->n_rows; b++) {
+            int64_t end = (b + 1) * block_tiles, words = block_words(w->n_rows, b), left = steps_of(w->n_rows - b * BM_GRAD_BLOCK);
+            left_words a = { (const float *)dy->memory + b * dy->n_tokens * BLOCK_STEPS, words, 1 };
+            sums_to to = { dx + k, dx_stride, k_end - k < PANEL_COLS ? (int)(k_end - k) : PANEL_COLS, 1.0f, add || b > 0 };
+            panel_fns[w->type](w, b * block_tiles, end < w->n_tiles ? end : w->n_tiles, k / PANEL_COLS, scratch);
+            product(a, dy->n_tokens, scratch, left < BLOCK_STEPS ? left : BLOCK_STEPS, &to);
+        }
+}
