@@ -11,7 +11,7 @@ MODEL    ?=
 LIB_LAYERS := base compute format text model engine
 APP_LAYERS := train eval store platform server
 
-PKGS     := libevent libevent_pthreads openssl jansson sqlite3 libutf8proc libedit
+PKGS     := libevent libevent_pthreads openssl jansson sqlite3 libutf8proc libedit yaml-0.1 libpcre2-8
 PKG_LIBS  = $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 PKG_INC   = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 

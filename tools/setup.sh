@@ -2,7 +2,7 @@
 # Install the Debian or Ubuntu packages that are missing. Without root: print the exact line and exit 2.
 # usage: tools/setup.sh [test] [browser] [fuzz]      the words add to what building needs; browser: the test of the page
 set -eu
-build="gcc make pkg-config libevent-dev libssl-dev libjansson-dev libsqlite3-dev libutf8proc-dev libedit-dev python3 python3-pip ca-certificates curl"
+build="gcc make pkg-config libevent-dev libssl-dev libjansson-dev libsqlite3-dev libutf8proc-dev libedit-dev libyaml-dev libpcre2-dev python3 python3-pip ca-certificates curl"
 want=$build
 for what in "$@"; do
     case $what in
