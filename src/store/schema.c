@@ -117,5 +117,22 @@ static const char version_2[] =
     " sha256 TEXT NOT NULL CHECK (length(sha256) = 64),"
     " key_id BIGINT NOT NULL, created_ms BIGINT NOT NULL);";
 
-const bm_migration bm_migrations[] = { { 1, version_1 }, { 2, version_2 } };
+static const char version_3[] =
+    "CREATE TABLE dataset ("
+    " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " name TEXT NOT NULL UNIQUE,"
+    " path TEXT NOT NULL,"
+    " sha256 TEXT NOT NULL CHECK (length(sha256) = 64),"
+    " size_bytes BIGINT NOT NULL CHECK (size_bytes >= 0),"
+    " mtime_ns BIGINT NOT NULL, device BIGINT NOT NULL, inode BIGINT NOT NULL,"
+    " shape TEXT NOT NULL,"                                       /* of its rows, or '' */
+    " n_rows BIGINT NOT NULL CHECK (n_rows >= 0),"
+    " n_tokens BIGINT NOT NULL CHECK (n_tokens >= 0),"            /* 0: not counted */
+    " license TEXT NOT NULL, source TEXT NOT NULL,"
+    " hub TEXT NOT NULL, split TEXT NOT NULL,"                    /* what evaluation tasks call it: OWNER/SET[/CONFIG] and split, or '' */
+    " created_ms BIGINT NOT NULL);"
+    "CREATE UNIQUE INDEX dataset_hub ON dataset (hub, split) WHERE hub <> '';"
+    "CREATE INDEX dataset_sha256 ON dataset (sha256);";
+
+const bm_migration bm_migrations[] = { { 1, version_1 }, { 2, version_2 }, { 3, version_3 } };
 const int bm_n_migrations = sizeof bm_migrations / sizeof bm_migrations[0];
