@@ -70,10 +70,16 @@ static const char *thousands(char out[32], int64_t n)
     return out;
 }
 
+/* Log-probabilities of the prompt and no answer: nothing follows its last token, so that one is predicted and never run. */
+static bool only_scored(const bm_gen_request *r)
+{
+    return r->max_tokens == 0 && r->prompt_logprobs && r->n_prompt > 1;
+}
+
 static int check_context(const bm_gen_request *r, bm_error *err)
 {
     const bm_loaded *model = r->model;
-    size_t need = r->n_prompt + (r->max_tokens != 0);
+    size_t need = r->n_prompt + (r->max_tokens != 0) - only_scored(r);
     char have[32], prompt[32];
 
     if (need <= (size_t)model->n_ctx)
@@ -148,7 +154,7 @@ static int plan_pages(bm_gen *gen, bm_error *err)
 {
     const bm_gen_request *r = &gen->request;
     const bm_model_info *info = &gen->loaded->info;
-    int32_t n_tokens = (int32_t)r->n_prompt + (r->max_tokens > 0 ? r->max_tokens - 1 : 0);
+    int32_t n_tokens = (int32_t)r->n_prompt + (r->max_tokens > 0 ? r->max_tokens - 1 : 0) - only_scored(r);
     uint64_t need = 0, have;
 
     for (int g = 0; g < info->n_groups; g++) {
@@ -230,7 +236,7 @@ static int make_seqs(bm_gen *gen, bm_error *err)
         if ((seq->tokens = bm_arena_alloc(&gen->arena, (r->n_prompt + (size_t)r->max_tokens) * sizeof *seq->tokens)) == NULL)
             return bm_fail(err, BM_NOMEM, "no memory for the tokens of a request");
         memcpy(seq->tokens, r->prompt, r->n_prompt * sizeof *seq->tokens);
-        seq->n_tokens = (int32_t)r->n_prompt;
+        seq->n_tokens = (int32_t)r->n_prompt - only_scored(r);
         if ((seq->path = bm_arena_alloc(&gen->arena, n_pages * sizeof *seq->path)) == NULL)
             return bm_fail(err, BM_NOMEM, "no memory for the page tables of a request");
         if (!make_counts(gen, &seq->counts))
@@ -275,6 +281,7 @@ static int make_gen(bm_gen *gen, bm_engine *e, const bm_gen_request *request, bm
     gen->submit_ns = bm_now_ns();
     *r = *request;
     room = gen->loaded->n_ctx - (int32_t)r->n_prompt;
+    room = room > 0 ? room : 0;              /* a prompt that is only scored may have one token more */
     if (r->max_tokens < 0 || r->max_tokens > room)
         r->max_tokens = room;
     if (r->prompt_logprobs && r->top_logprobs < 0)
