@@ -63,7 +63,7 @@ int bench_prefill(bench *b, int32_t until, bool sample, bm_error *err)
         while (rc == 0 && b->lanes[i].pos < until) {
             bench_lane *l = &b->lanes[i];
             int n = until - l->pos < BENCH_STEP_TOKENS - n_tokens ? until - l->pos : BENCH_STEP_TOKENS - n_tokens;
-            runs[n_runs++] = (bm_run){ l->tokens + l->pos, n, l->pos, &l->kv };
+            runs[n_runs++] = (bm_run){ .tokens = l->tokens + l->pos, .n_tokens = n, .start = l->pos, .kv = &l->kv };
             l->pos += n, n_tokens += n;
             bool last = i == b->o->parallel - 1 && l->pos == until;
             if (n_tokens < BENCH_STEP_TOKENS && !last)
@@ -88,7 +88,7 @@ int bench_decode(bench *b, int64_t n_steps, bm_error *err)
         for (int i = 0; i < b->o->parallel; i++) {
             bench_lane *l = &b->lanes[i];
             l->hash = bm_hash64(&l->next, sizeof l->next, l->hash);
-            runs[i] = (bm_run){ &l->next, 1, l->pos++, &l->kv };
+            runs[i] = (bm_run){ .tokens = &l->next, .n_tokens = 1, .start = l->pos++, .kv = &l->kv };
         }
         rc = bm_model_forward(b->model, b->step, b->team, runs, (int)b->o->parallel, err);
         for (int i = 0; i < b->o->parallel && rc == 0; i++)

@@ -103,6 +103,13 @@ typedef struct bm_kernels {
     float (*max)(const float *x, int64_t n);
     /* sum over x of exp(x - max), the 16-partial order above; for log-probabilities. */
     float (*sum_exp)(const float *x, int64_t n, float max);
+    /* The two products of an adapter; A and B are F32 or BF16. h[t][r] = sum_k A[r, k] x[t][k] for all rows of A's tiles (those
+     * that pad are written too), as (p0 + p1) + (p2 + p3) with p_j the chain of fused multiply-adds over k = j mod 4. */
+    void (*lora_a)(const bm_packed *a, const float *x, int64_t x_stride, int64_t n_tokens, float *h, int64_t h_stride);
+    /* y[t][n] += sum_k B[n, k] h[t][k] for rows n of tiles [tile_begin, tile_end); y is where row 16 * tile_begin of token 0
+     * stands. K is even. The sum is p0 + p1, the chains over even and odd k; it is added to y last. */
+    void (*lora_b)(const bm_packed *b, int64_t tile_begin, int64_t tile_end, const float *h, int64_t h_stride, int64_t n_tokens,
+                   float *y, int64_t y_stride);
 } bm_kernels;
 
 /* The table of an instruction set; NULL when it was not built for this architecture. Whether the CPU can run it is bm_isa_usable's. */

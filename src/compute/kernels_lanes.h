@@ -316,8 +316,10 @@ static bool matmul_floats(const bm_packed *w, int64_t tile_begin, int64_t tile_e
 }
 
 #include "compute/kernels_attn.h"
+#include "compute/kernels_lora.h"
 
 #define BM_KERNELS_TABLE(which, product) { \
     .isa = which, .quantize_row = quantize_row, .quantize_rows = quantize_rows, .matmul = product, .rmsnorm = rmsnorm, .layernorm = layernorm, \
     .silu_mul = silu_mul, .gelu_tanh_mul = gelu_tanh_mul, .add = add, .scale = scale, .softcap = softcap, .rope = rope, \
-    .kv_store = kv_store, .attn_span = attn_span, .max = largest, .sum_exp = sum_exp }
+    .kv_store = kv_store, .attn_span = attn_span, .max = largest, .sum_exp = sum_exp, \
+    .lora_a = lora_a, .lora_b = lora_b }

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "model/walk.h"
+#include "model/adapter.h"
 
 /* ---- q, k and v ---- */
 
@@ -49,8 +49,10 @@ static void q_item(const bm_walk *w, int layer, int head, int n_heads, int64_t t
     int64_t stride = (int64_t)h->n_heads * h->head_k, row = (int64_t)head * h->head_k;
     float *q = w->step->q + t_begin * stride + row;
 
-    bm_linear_part(w, &l->q, w->in, row / BM_TILE_ROWS, (row + (int64_t)n_heads * h->head_k + BM_TILE_ROWS - 1) / BM_TILE_ROWS,
-                   t_begin, t_end, q, stride);
+    int64_t tile = row / BM_TILE_ROWS, tile_end = (row + (int64_t)n_heads * h->head_k + BM_TILE_ROWS - 1) / BM_TILE_ROWS;
+
+    bm_linear_part(w, &l->q, w->in, tile, tile_end, t_begin, t_end, q, stride);
+    bm_lora_up(w, layer, BM_LORA_Q, tile, tile_end, t_begin, t_end, q, stride);
     for (int64_t t = t_begin; t < t_end; t++, q += stride)
         for (int i = 0; i < n_heads; i++) {
             float *x = q + (int64_t)i * h->head_k;
@@ -78,9 +80,12 @@ static void kv_item(const bm_walk *w, int layer, int head, int n_heads, int64_t 
     int64_t k_tile = (int64_t)head * h->head_k / BM_TILE_ROWS, v_tile = (int64_t)head * h->head_v / BM_TILE_ROWS;
     float *kv = w->own->kv;
 
-    bm_linear_part(w, &l->k, w->in, k_tile, k_tile + (k_rows + BM_TILE_ROWS - 1) / BM_TILE_ROWS, t_begin, t_end, kv, stride);
-    bm_linear_part(w, &l->v, w->in, v_tile, v_tile + (v_rows + BM_TILE_ROWS - 1) / BM_TILE_ROWS, t_begin, t_end, kv + k_rows,
-                   stride);
+    int64_t k_end = k_tile + (k_rows + BM_TILE_ROWS - 1) / BM_TILE_ROWS, v_end = v_tile + (v_rows + BM_TILE_ROWS - 1) / BM_TILE_ROWS;
+
+    bm_linear_part(w, &l->k, w->in, k_tile, k_end, t_begin, t_end, kv, stride);
+    bm_lora_up(w, layer, BM_LORA_K, k_tile, k_end, t_begin, t_end, kv, stride);
+    bm_linear_part(w, &l->v, w->in, v_tile, v_end, t_begin, t_end, kv + k_rows, stride);
+    bm_lora_up(w, layer, BM_LORA_V, v_tile, v_end, t_begin, t_end, kv + k_rows, stride);
     for (int64_t t = t_begin; t < t_end; t++, kv += stride)
         for (int i = 0; i < n_heads; i++) {
             float *k = kv + (int64_t)i * h->head_k, *v = kv + k_rows + (int64_t)i * h->head_v;
@@ -351,5 +356,6 @@ void bm_attention_forward(const bm_walk *w, int layer)
         small_phase(w, layer);
     else
         large_phase(w, layer);
-    bm_linear_phase(w, &w->model->w.layers[layer].o, w->attn);
+    bm_lora_down_phase(w, layer, BM_LORA_ATTN, w->attn);
+    bm_linear_phase(w, layer, BM_LORA_O, w->attn);
 }

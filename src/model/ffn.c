@@ -4,7 +4,7 @@
  * unless the down matrix wants floats. */
 #include <math.h>
 
-#include "model/walk.h"
+#include "model/adapter.h"
 
 /* --precision f32 uses the C library's functions, so that only rounding separates it from transformers. */
 static void act_exact(bm_act_kind act, float *gate, const float *up, int64_t n)
@@ -30,19 +30,22 @@ static void act_mul(const bm_walk *w, float *gate, const float *up, int64_t n)
         w->k->gelu_tanh_mul(gate, gate, up, n);
 }
 
-static void gate_up_item(const bm_walk *w, const bm_layer_weights *l, int64_t col, int64_t n_cols, int64_t t_begin,
+static void gate_up_item(const bm_walk *w, int layer, int64_t col, int64_t n_cols, int64_t t_begin,
                          int64_t t_end)
 {
+    const bm_layer_weights *l = &w->model->w.layers[layer];
     int64_t tile = col / BM_TILE_ROWS, tile_end = (col + n_cols + BM_TILE_ROWS - 1) / BM_TILE_ROWS;
     float *gate = w->own->gate, *up = w->own->up;
 
     bm_linear_part(w, &l->gate, w->in, tile, tile_end, t_begin, t_end, gate, n_cols);
     bm_linear_part(w, &l->up, w->in, tile, tile_end, t_begin, t_end, up, n_cols);
+    bm_lora_up(w, layer, BM_LORA_GATE, tile, tile_end, t_begin, t_end, gate, n_cols);
+    bm_lora_up(w, layer, BM_LORA_UP, tile, tile_end, t_begin, t_end, up, n_cols);
     act_mul(w, gate, up, (t_end - t_begin) * n_cols);
     bm_site_put_rows(w->k, &w->step->ffn, t_begin, t_end - t_begin, col, n_cols, gate, n_cols);
 }
 
-static void gate_up_phase(const bm_walk *w, const bm_layer_weights *l)
+static void gate_up_phase(const bm_walk *w, int layer)
 {
     int64_t n_ff = w->model->h.d_ff, n_tokens = w->step->n_tokens;
     int64_t n_blocks = (n_tokens + BM_TOKEN_BLOCK - 1) / BM_TOKEN_BLOCK;
@@ -54,15 +57,14 @@ static void gate_up_phase(const bm_walk *w, const bm_layer_weights *l)
         for (size_t i = begin; i < end; i++) {
             int64_t t = (int64_t)i / n_cols * BM_TOKEN_BLOCK, col = (int64_t)i % n_cols * width;
             int64_t t_end = t + BM_TOKEN_BLOCK < n_tokens ? t + BM_TOKEN_BLOCK : n_tokens;
-            gate_up_item(w, l, col, col + width < n_ff ? width : n_ff - col, t, t_end);
+            gate_up_item(w, layer, col, col + width < n_ff ? width : n_ff - col, t, t_end);
         }
     bm_worker_barrier(w->worker);
 }
 
 void bm_ffn_forward(const bm_walk *w, int layer)
 {
-    const bm_layer_weights *l = &w->model->w.layers[layer];
-
-    gate_up_phase(w, l);
-    bm_linear_phase(w, &l->down, &w->step->ffn);
+    gate_up_phase(w, layer);
+    bm_lora_down_phase(w, layer, BM_LORA_FFN, &w->step->ffn);
+    bm_linear_phase(w, layer, BM_LORA_DOWN, &w->step->ffn);
 }

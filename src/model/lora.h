@@ -10,6 +10,8 @@
 
 typedef enum bm_lora_site { BM_LORA_Q, BM_LORA_K, BM_LORA_V, BM_LORA_O, BM_LORA_GATE, BM_LORA_UP, BM_LORA_DOWN, BM_LORA_SITES } bm_lora_site;
 
+enum { BM_LORA_MAX_RANK = 512 };
+
 const char *bm_lora_hf_name(bm_lora_site site);      /* "self_attn.q_proj", "mlp.gate_proj" */
 const char *bm_lora_gguf_name(bm_lora_site site);    /* "attn_q", "ffn_gate" */
 /* K inputs and N outputs of the map in a layer. */
@@ -24,12 +26,12 @@ typedef struct bm_lora_matrix {
     const float *a, *b;
 } bm_lora_matrix;
 
-/* An adapter that runs: A and B packed as bf16. Read-only after making; any thread. */
-typedef struct bm_adapter bm_adapter;
-
-/* Check the matrices against the model (each error names the map, the shape found and the one expected) and pack them. The
+/* An adapter that runs, bm_adapter: A and B packed as bf16 (as f32 for a model with --precision f32). Read-only after making; any
+ * thread. Counted by reference: requests hold the adapter that they began with. Its model must live as long.
+ * Check the matrices against the model (each error names the map, the shape found and the one expected) and pack them. The
  * content hash covers sites, ranks, scales and bf16 bits: equal content, equal hash. */
 int  bm_adapter_new(bm_adapter **out, const bm_model *model, const bm_lora_matrix *matrices, size_t n, bm_error *err);
-void bm_adapter_free(bm_adapter *adapter);           /* NULL is fine */
+void bm_adapter_ref(bm_adapter *adapter);
+void bm_adapter_free(bm_adapter *adapter);           /* gives up one reference; NULL is fine */
 const unsigned char *bm_adapter_hash(const bm_adapter *adapter);     /* [32] */
 size_t bm_adapter_bytes(const bm_adapter *adapter);

@@ -12,6 +12,7 @@
 #include "format/gguf.h"
 
 typedef struct bm_model bm_model;
+typedef struct bm_adapter bm_adapter;            /* lora.h */
 
 typedef struct bm_model_options {
     bool f32;                    /* --precision f32: weights dequantised, activations and KV in f32 */
@@ -73,6 +74,7 @@ typedef struct bm_run {
     int n_tokens;
     int32_t start;               /* position of tokens[0] */
     const bm_seq_kv *kv;         /* pages for positions up to start + n_tokens - 1 exist */
+    const bm_adapter *adapter;   /* made for this model; NULL: the base alone. Neighbours with one adapter are the fastest order */
 } bm_run;
 
 typedef struct bm_step bm_step;

@@ -4,10 +4,11 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "model/walk.h"
+#include "model/adapter.h"
 
 /* Partials of small steps get at most so many bytes; a small batch that needs more is run as a large one. */
 enum { PARTIAL_BYTES = 16 << 20 };
+enum { MAX_H = 3 * BM_LORA_MAX_RANK };       /* q, k and v */
 
 /* Hands out 64-byte aligned pieces; counts only while base is NULL. */
 typedef struct cursor { unsigned char *base; size_t at; } cursor;
@@ -26,12 +27,13 @@ static void take_site(cursor *c, bm_site *site, int64_t n_tokens, int64_t n_cols
     void *memory = need.q ? take(c, (int64_t)bm_acts_bytes(n_tokens, n_cols), 1) : NULL;
 
     site->need = need;
-    site->f32 = need.f32 ? take(c, n_tokens * n_cols, sizeof(float)) : NULL;
+    site->room = take(c, n_tokens * n_cols, sizeof(float));
+    site->f32 = need.f32 ? site->room : NULL;
     if (placed && need.q)
         bm_acts_place(&site->acts, memory, n_tokens, n_cols);
     site->acts.n_tokens = n_tokens;
     site->acts.n_cols = n_cols;
-    site->acts.f32 = site->f32;
+    site->acts.f32 = site->room;
     site->acts.f32_stride = n_cols;
 }
 
@@ -50,6 +52,7 @@ static void take_scratch(cursor *c, bm_scratch *own, const bm_model *m)
     own->x = take(c, BM_SMALL_TOKENS * (int64_t)h->d_model, sizeof(float));
     take_site(c, &own->in, BM_SMALL_TOKENS, h->d_model, m->need_in);
     take_site(c, &own->attn, BM_SMALL_TOKENS, o, m->need_attn);
+    own->h = take(c, BM_SMALL_TOKENS * MAX_H, sizeof(float));
 }
 
 static void take_partials(cursor *c, bm_step *s, const bm_hparams *h)
@@ -84,6 +87,8 @@ static void lay_out(cursor *c, bm_step *s, const bm_model *m, int n_threads)
     take_site(c, &s->attn, t, o, m->need_attn);
     take_site(c, &s->ffn, t, h->d_ff, m->need_ffn);
     take_site(c, &s->head, BM_LOGIT_ROWS, h->d_model, m->need_head);
+    s->spans = take(c, t, sizeof *s->spans);
+    s->h = take(c, t * MAX_H, sizeof(float));
     take_partials(c, s, h);
     for (int i = 0; i < n_threads; i++)
         take_scratch(c, c->base ? &s->scratch[i] : &unplaced, m);
@@ -159,12 +164,43 @@ static int check_run(const bm_model *m, const bm_run *run, int index, bm_error *
         if (run->tokens[i] < 0 || run->tokens[i] >= m->h.n_vocab)
             return bm_fail(err, BM_INVALID, "run %d: token %d at position %d, expected 0 to %d", index, run->tokens[i],
                            run->start + i, m->h.n_vocab - 1);
+    if (run->adapter && run->adapter->model != m)
+        return bm_fail(err, BM_INVALID, "run %d: its adapter was made for another model", index);
     return check_pages(m, run, index, err);
+}
+
+/* Its tokens join the span before them when that has the same adapter. */
+static void add_span(bm_step *s, const bm_run *run, int first)
+{
+    bm_lora_span *last = s->n_spans > 0 ? &s->spans[s->n_spans - 1] : NULL;
+
+    if (last && last->adapter == run->adapter && last->first + last->n == first)
+        last->n += run->n_tokens;
+    else
+        s->spans[s->n_spans++] = (bm_lora_span){ run->adapter, first, run->n_tokens };
+    if (run->adapter->n_h > s->h_stride)
+        s->h_stride = run->adapter->n_h;
+}
+
+/* The f32 form of inputs exists in steps with adapters. */
+static void need_floats(bm_step *s)
+{
+    bm_site *sites[] = { &s->in, &s->attn, &s->ffn };
+
+    for (size_t i = 0; i < sizeof sites / sizeof *sites; i++)
+        sites[i]->f32 = sites[i]->need.f32 || s->n_spans > 0 ? sites[i]->room : NULL;
+    for (int i = 0; i < s->n_threads; i++) {
+        s->scratch[i].in.f32 = s->in.f32 ? s->scratch[i].in.room : NULL;
+        s->scratch[i].attn.f32 = s->attn.f32 ? s->scratch[i].attn.room : NULL;
+    }
 }
 
 static void add_run(bm_step *s, const bm_run *run, int index)
 {
     int first = s->n_tokens, size = bm_attention_block(&s->model->h);
+
+    if (run->adapter)
+        add_span(s, run, first);
 
     for (int i = 0; i < run->n_tokens; i++, s->n_tokens++) {
         s->token[s->n_tokens] = run->tokens[i];
@@ -200,10 +236,12 @@ int bm_model_forward(const bm_model *model, bm_step *s, bm_team *team, const bm_
         if ((n_tokens += runs[i].n_tokens) > s->max_tokens)
             return bm_fail(err, BM_INVALID, "a batch of more than the step's %d tokens", s->max_tokens);
     }
-    s->n_tokens = s->n_blocks = 0;
+    s->n_tokens = s->n_blocks = s->n_spans = 0;
+    s->h_stride = 0;
     s->runs = runs;
     for (int i = 0; i < n_runs; i++)
         add_run(s, &runs[i], i);
+    need_floats(s);
     s->small = is_small(s);
     bm_walk_run(s, team);
     s->runs = NULL;

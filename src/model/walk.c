@@ -1,5 +1,6 @@
 /* walk.c - what the kinds of layers share: sites, norms, matrix phases; and the walk through a step itself. */
 #include "model/walk.h"
+#include "model/adapter.h"
 
 #include <math.h>
 #include <string.h>
@@ -77,7 +78,7 @@ static void residual_norm_tokens(const bm_walk *w, bool add_y, const bm_norm *po
     bm_site_put_rows(w->k, w->in, t, n_tokens, 0, d, out, d);
 }
 
-void bm_residual_norm(const bm_walk *w, bool add_y, const bm_norm *post, const bm_norm *norm)
+void bm_residual_norm(const bm_walk *w, bool add_y, const bm_norm *post, const bm_norm *norm, int layer, int input)
 {
     size_t n = (size_t)w->step->n_tokens, begin, end;
     int64_t d = w->model->h.d_model;
@@ -85,12 +86,15 @@ void bm_residual_norm(const bm_walk *w, bool add_y, const bm_norm *post, const b
     if (w->step->small) {
         for (int64_t t = 0; t < (int64_t)n; t++)
             residual_norm_tokens(w, add_y, post, norm, t, 1, w->in->f32 ? w->in->f32 + t * d : w->own->row);
+        bm_lora_down(w, layer, (bm_lora_input)input, w->in, 0, (int64_t)n);
         return;
     }
     /* What y holds of a token is not needed once it is added: there is room for the norm. */
-    while (bm_worker_claim(w->worker, n, 4, &begin, &end))
+    while (bm_worker_claim(w->worker, n, 4, &begin, &end)) {
         residual_norm_tokens(w, add_y, post, norm, (int64_t)begin, (int64_t)(end - begin),
                              (w->in->f32 ? w->in->f32 : w->step->y) + (int64_t)begin * d);
+        bm_lora_down(w, layer, (bm_lora_input)input, w->in, (int64_t)begin, (int64_t)end);
+    }
     bm_worker_barrier(w->worker);
 }
 
@@ -124,8 +128,10 @@ static int64_t tiles_per_item(const bm_walk *w, int64_t n_tiles, int64_t n_block
     return tiles < 2 ? 2 : w->step->small || tiles < 4 ? tiles : 4;
 }
 
-void bm_linear_phase(const bm_walk *w, const bm_linear *l, const bm_site *x)
+void bm_linear_phase(const bm_walk *w, int layer, bm_lora_site site, const bm_site *x)
 {
+    const bm_layer_weights *weights = &w->model->w.layers[layer];
+    const bm_linear *l = site == BM_LORA_O ? &weights->o : &weights->down;
     int64_t n_tokens = w->step->n_tokens, stride = w->model->h.d_model;
     int64_t n_blocks = (n_tokens + BM_TOKEN_BLOCK - 1) / BM_TOKEN_BLOCK, tiles = tiles_per_item(w, l->w.n_tiles, n_blocks);
     int64_t n_parts = (l->w.n_tiles + tiles - 1) / tiles;
@@ -135,7 +141,9 @@ void bm_linear_phase(const bm_walk *w, const bm_linear *l, const bm_site *x)
         int64_t tile = (int64_t)begin % n_parts * tiles, t = (int64_t)begin / n_parts * BM_TOKEN_BLOCK;
         int64_t tile_end = tile + tiles < l->w.n_tiles ? tile + tiles : l->w.n_tiles;
         int64_t t_end = t + BM_TOKEN_BLOCK < n_tokens ? t + BM_TOKEN_BLOCK : n_tokens;
-        bm_linear_part(w, l, x, tile, tile_end, t, t_end, w->step->y + t * stride + tile * BM_TILE_ROWS, stride);
+        float *out = w->step->y + t * stride + tile * BM_TILE_ROWS;
+        bm_linear_part(w, l, x, tile, tile_end, t, t_end, out, stride);
+        bm_lora_up(w, layer, site, tile, tile_end, t, t_end, out, stride);
     }
     bm_worker_barrier(w->worker);
 }
@@ -198,17 +206,18 @@ static void walk_layers(bm_worker *worker, void *arg)
     bm_step *s = arg;
     bm_scratch *own = &s->scratch[worker->id];
     bm_walk w = { .model = s->model, .step = s, .worker = worker, .k = s->model->kernels, .own = own,
-                  .x = s->small ? own->x : s->x, .in = s->small ? &own->in : &s->in, .attn = s->small ? &own->attn : &s->attn };
+                  .x = s->small ? own->x : s->x, .in = s->small ? &own->in : &s->in, .attn = s->small ? &own->attn : &s->attn,
+                  .h = s->small ? own->h : s->h };
     const bm_norm *post = &none;
 
     begin_tokens(&w);
     for (int i = 0; i < s->model->h.n_layers; i++) {
         const bm_layer_weights *l = &s->model->w.layers[i];
-        bm_residual_norm(&w, i > 0, post, &l->attn_norm);
+        bm_residual_norm(&w, i > 0, post, &l->attn_norm, i, BM_LORA_IN);
         switch (s->model->h.layers[i].mixer) {
         case BM_MIXER_ATTENTION: bm_attention_forward(&w, i); break;
         }
-        bm_residual_norm(&w, true, &l->attn_post_norm, &l->ffn_norm);
+        bm_residual_norm(&w, true, &l->attn_post_norm, &l->ffn_norm, i, BM_LORA_MLP);
         switch (s->model->h.layers[i].ffn) {
         case BM_FFN_GATED: bm_ffn_forward(&w, i); break;
         }

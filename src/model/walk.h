@@ -11,6 +11,7 @@
 #include "compute/kernels.h"
 #include "compute/team.h"
 #include "model/arch.h"
+#include "model/lora.h"
 #include "model/model.h"
 #include "model/weights.h"
 
@@ -36,9 +37,13 @@ struct bm_model {
 /* Activations on their way into matrix products: quantised, f32 or both as `need` says. */
 typedef struct bm_site {
     bm_acts acts;
-    float *f32;                  /* [T][n_cols]; NULL when not needed */
+    float *f32;                  /* [T][n_cols]; NULL when nobody needs it: neither matrices nor an adapter in the step */
+    float *room;                 /* where f32 stands when it is needed */
     struct bm_act_need need;
 } bm_site;
+
+/* Consecutive tokens of a step that have one adapter. */
+typedef struct bm_lora_span { const bm_adapter *adapter; int first, n; } bm_lora_span;
 
 /* Consecutive tokens of one run that attention takes together. */
 typedef struct bm_block { int run, first, n; } bm_block;         /* first: index of a token in the step */
@@ -51,6 +56,7 @@ typedef struct bm_scratch {      /* one worker's own memory */
     float *acc, *sum_acc;        /* [BM_ATTN_ROWS][Ev] */
     float *x;                    /* [BM_SMALL_TOKENS][D] */
     bm_site in, attn;            /* of a small step */
+    float *h;                    /* [BM_SMALL_TOKENS][h_stride] */
 } bm_scratch;
 
 struct bm_step {
@@ -71,6 +77,10 @@ struct bm_step {
     bm_block *blocks;            /* [T] */
     int n_blocks;
     bm_site in, attn, ffn, head;
+    bm_lora_span *spans;         /* [T]; ascending, n_spans of them in this step */
+    int n_spans;
+    int64_t h_stride;            /* rows of h that the adapters of this step need */
+    float *h;                    /* [T][h_stride] of a large step: what A makes of an input (adapter.h) */
     bm_scratch *scratch;         /* [n_threads] */
     /* Partials of attention of a small step: slot ((token * H + head) * max_spans + span). */
     int max_spans;
@@ -86,6 +96,7 @@ typedef struct bm_walk {
     bm_scratch *own;
     float *x;                    /* [T][D]: shared, or own in a small step */
     bm_site *in, *attn;          /* likewise */
+    float *h;                    /* likewise */
 } bm_walk;
 
 /* Write row t of a site: f32 and quantised as needed. x may be the site's own f32 row. */
@@ -101,11 +112,12 @@ void bm_norm_apply(const bm_walk *w, const bm_norm *norm, float *out, const floa
  * 16*tile_begin of token t_begin goes. */
 void bm_linear_part(const bm_walk *w, const bm_linear *l, const bm_site *x, int64_t tile_begin, int64_t tile_end,
                     int64_t t_begin, int64_t t_end, float *out, int64_t out_stride);
-/* The whole product into step->y, as one phase: claims, and ends with a barrier. */
-void bm_linear_phase(const bm_walk *w, const bm_linear *l, const bm_site *x);
+/* One of a layer's two maps back to D (o, down), with adapters, into step->y, as one phase: claims, and ends with a barrier. */
+void bm_linear_phase(const bm_walk *w, int layer, bm_lora_site site, const bm_site *x);
 
-/* x += post(y) when there is a y, then in = norm(x): the step between mixer and feed-forward. post: weight NULL for none. */
-void bm_residual_norm(const bm_walk *w, bool add_y, const bm_norm *post, const bm_norm *norm);
+/* x += post(y) when there is a y, then in = norm(x): the step before a layer's mixer and before its feed-forward, whose adapters
+ * take it as `input` (a bm_lora_input). post: weight NULL for none. */
+void bm_residual_norm(const bm_walk *w, bool add_y, const bm_norm *post, const bm_norm *norm, int layer, int input);
 
 /* Each takes its input from w->in and leaves its output in step->y, complete for all workers. */
 void bm_attention_forward(const bm_walk *w, int layer);
