@@ -2,9 +2,10 @@
  *
  * One table per instruction set, the scalar one is the specification. The reduced index is cut into blocks of BM_GRAD_BLOCK from
  * 0; each block's products are summed in ascending order from 0, and the sums of the blocks are added to the result in ascending
- * order. So a value depends on its own row and column only: never on how the work is cut or on the threads.
- * Instruction sets may differ within the bound of tests/compute (training is deterministic per instruction set, not across
- * them). All functions are pure computations on the caller's memory: any thread. */
+ * order. Where a call is not exact, a table may round both factors, floats to bf16, and W and dY to 8 bits per block of 128 rows (W by
+ * column, dY by token); tests/compute/test_grad.c has the bounds. In all cases a value depends on its own row and column only:
+ * never on how the work is cut or on the threads. Training is deterministic per instruction set, not across them.
+ * All functions are pure computations on the caller's memory: any thread. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

@@ -43,13 +43,15 @@ LANES void transpose16(v16 *v)
         v[i] = (v16){ a[i], c[i] }, v[8 + i] = (v16){ b[i], d[i] };
 }
 
-LANES void columns_panel(v16 *col, float *out)
+#include "compute/grad_lanes.h"
+
+LANES void columns_to_rows(v16 *col, float *out)
 {
     transpose16(col);
     transpose16(col + 16);
-    for (int r = 0; r < 16; r++, out += 32) {
-        v_store(out, col[r]);
-        v_store(out + 16, col[16 + r]);
+    for (int r = 0; r < 16; r++) {
+        v_store(out + PANEL_COLS * r, col[r]);
+        v_store(out + PANEL_COLS * r + 16, col[16 + r]);
     }
 }
 
@@ -59,7 +61,7 @@ LANES __m256 floats_of_pair(__m256i pairs, int half)
     return _mm256_cvtepi32_ps(_mm256_srai_epi32(half == 0 ? _mm256_slli_epi32(pairs, 16) : pairs, 16));
 }
 
-/* Rows 8 * part on of the 32 columns of group i of a block: the f32 bits of the GGUF rows. */
+/* Rows 8 * part on of the 32 columns of group i of a block. */
 LANES void half_tile_columns(bm_qtype type, const unsigned char *head, const unsigned char *q, int i, int part, __m256 *col)
 {
     const int form = form_of(type), zero = is_table(type) ? raise_of(type) : zero_of(type);
@@ -86,25 +88,29 @@ LANES void half_tile_columns(bm_qtype type, const unsigned char *head, const uns
     }
 }
 
-LANES void tile_panel(bm_qtype type, const unsigned char *head, const unsigned char *q, int i, float *out)
+LANES void tile_rows(bm_qtype type, const unsigned char *head, const unsigned char *q, int i, float *out)
 {
     for (int part = 0; part < 2; part++) {
-        __m256 col[32];
+        __m256 col[PANEL_COLS];
         half_tile_columns(type, head, q, i, part, col);
-        for (int c = 0; c < 32; c += 8) {
+        for (int c = 0; c < PANEL_COLS; c += 8) {
             transpose8(col + c);
             for (int r = 0; r < 8; r++)
-                _mm256_storeu_ps(out + 32 * (8 * part + r) + c, col[c + r]);
+                _mm256_storeu_ps(out + PANEL_COLS * (8 * part + r) + c, col[c + r]);
         }
     }
 }
-#include "compute/grad_lanes.h"
+#include "compute/grad_back.h"
 
-static size_t dy_bytes(int64_t max_tokens, int64_t n_rows, bool exact) { return (void)exact, dy_words_bytes(max_tokens, n_rows); }
-static size_t scratch_bytes(int64_t n_rows, bool exact) { return (void)n_rows, (void)exact, panel_bytes(); }
+static size_t dy_bytes(int64_t max_tokens, int64_t n_rows, bool exact) { return (void)exact, f32_dy_bytes(max_tokens, n_rows); }
+static size_t scratch_bytes(int64_t n_rows, bool exact)
+{
+    (void)n_rows, (void)exact;
+    return BM_GRAD_BLOCK * PANEL_COLS * sizeof(float);
+}
 
-#define GRAD_TABLE(which) { .isa = which, .gemm = gemm_words, .dy_bytes = dy_bytes, .dy_put = dy_words_put, \
-                            .scratch_bytes = scratch_bytes, .matmul_back = back_words }
+#define GRAD_TABLE(which) { .isa = which, .gemm = gemm_words, .dy_bytes = dy_bytes, .dy_put = f32_dy_put, \
+                            .scratch_bytes = scratch_bytes, .matmul_back = f32_back }
 const bm_grad_kernels bm_grad_kernels_avx2 = GRAD_TABLE(BM_ISA_AVX2);
 const bm_grad_kernels bm_grad_kernels_avxvnni = GRAD_TABLE(BM_ISA_AVXVNNI);
 #endif

@@ -1,6 +1,7 @@
-/* grad_avx512.c - training's products in f32 with AVX-512: fast and exact are the same. */
+/* grad_avx512.c - training's products with AVX-512: in f32, or in 8 bits with VNNI for the fast products with packed weights. */
 #if defined(__x86_64__)
 #include "compute/grad_avx512.h"
+#include "compute/unpack_avx512.h"
 #include "compute/grad_tables.h"
 
 #define STEP_K 1
@@ -9,29 +10,80 @@
 LANES v16 v_step(v16 acc, v16 a, v16 b) { return v_fma(a, b, acc); }
 LANES v16 words_along(const float *p, int n) { return n == 16 ? v_load(p) : v_load_n(p, n, 0); }
 LANES v16 words_across(const float *p0, const float *p1, int n) { return (void)p1, words_along(p0, n); }
-LANES void columns_panel(v16 *col, float *out)
+#include "compute/grad_lanes.h"
+
+LANES void columns_to_rows(v16 *col, float *out)
 {
     transpose16(col);
     transpose16(col + 16);
-    for (int r = 0; r < 16; r++, out += 32) {
-        v_store(out, col[r]);
-        v_store(out + 16, col[16 + r]);
+    UNROLL
+    for (int r = 0; r < 16; r++) {
+        v_store(out + PANEL_COLS * r, col[r]);
+        v_store(out + PANEL_COLS * r + 16, col[16 + r]);
     }
 }
-LANES void tile_panel(bm_qtype type, const unsigned char *head, const unsigned char *q, int i, float *out)
+
+LANES void tile_columns(bm_qtype type, const unsigned char *head, const unsigned char *q, int i, v16 *col)
 {
-    v16 col[32];
+    const int form = form_of(type);
+    const bool subs = form == BM_FORM_SUB || form == BM_FORM_SUBMIN;
+    const __m512i zero = _mm512_set1_epi8((char)zero_of(type));
+    __m512i code[8];
+    scales512 s;
+
+    unpack_codes(type, q, code);
+    unpack_scales(type, head, i, &s);
+    UNROLL
+    for (int half = 0; half < 2; half++) {
+        __m512 d = form == BM_FORM_D16 && half == 1 ? s.m : subs ? _mm512_mul_ps(s.d, s.sub[half]) : s.d;
+        __m512 m = form == BM_FORM_SUBMIN ? _mm512_mul_ps(s.m, s.min[half]) : form == BM_FORM_DM ? s.m : _mm512_setzero_ps();
+        UNROLL
+        for (int j = 4 * half; j < 4 * half + 4; j++) {
+            __m512i level = zero_of(type) != 0 ? _mm512_sub_epi8(code[j], zero) : code[j];
+            UNROLL
+            for (int b = 0; b < 4; b++) {
+                __m512i x = _mm512_srai_epi32(b == 3 ? level : _mm512_slli_epi32(level, 24 - 8 * b), 24);
+                __m512 v = _mm512_mul_ps(d, _mm512_cvtepi32_ps(x));
+                col[4 * j + b] = form == BM_FORM_DM ? _mm512_add_ps(v, m) : form == BM_FORM_SUBMIN ? _mm512_sub_ps(v, m) : v;
+            }
+        }
+    }
+}
+
+LANES void tile_rows(bm_qtype type, const unsigned char *head, const unsigned char *q, int i, float *out)
+{
+    v16 col[PANEL_COLS];
 
     tile_columns(type, head, q, i, col);
-    columns_panel(col, out);
+    columns_to_rows(col, out);
 }
-#include "compute/grad_lanes.h"
+#include "compute/grad_back.h"
+#include "compute/grad_int8.h"
 
-static size_t dy_bytes(int64_t max_tokens, int64_t n_rows, bool exact) { return (void)exact, dy_words_bytes(max_tokens, n_rows); }
-static size_t scratch_bytes(int64_t n_rows, bool exact) { return (void)n_rows, (void)exact, panel_bytes(); }
+static size_t dy_bytes(int64_t max_tokens, int64_t n_rows, bool exact)
+{
+    return exact ? f32_dy_bytes(max_tokens, n_rows) : int8_dy_bytes(max_tokens, n_rows);
+}
+
+static void dy_put(bm_dy *dy, int64_t t_begin, int64_t t_end, const float *y, int64_t y_stride)
+{
+    (dy->exact ? f32_dy_put : int8_dy_put)(dy, t_begin, t_end, y, y_stride);
+}
+
+static size_t scratch_bytes(int64_t n_rows, bool exact)
+{
+    (void)n_rows;
+    return exact ? BM_GRAD_BLOCK * PANEL_COLS * sizeof(float) : sizeof(int8_panel);
+}
+
+static void matmul_back(const bm_packed *w, const bm_dy *dy, int64_t k_begin, int64_t k_end, float *dx, int64_t dx_stride,
+                        bool add, void *scratch)
+{
+    (dy->exact ? f32_back : int8_back)(w, dy, k_begin, k_end, dx, dx_stride, add, scratch);
+}
 
 const bm_grad_kernels bm_grad_kernels_avx512 = {
-    .isa = BM_ISA_AVX512, .gemm = gemm_words, .dy_bytes = dy_bytes, .dy_put = dy_words_put, .scratch_bytes = scratch_bytes,
-    .matmul_back = back_words,
+    .isa = BM_ISA_AVX512, .gemm = gemm_words, .dy_bytes = dy_bytes, .dy_put = dy_put, .scratch_bytes = scratch_bytes,
+    .matmul_back = matmul_back,
 };
 #endif

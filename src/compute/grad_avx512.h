@@ -1,7 +1,6 @@
-/* grad_avx512.h - 32 packed columns of a tile as vectors of its 16 rows in f32, and transposition: see grad_lanes.h. */
+/* grad_avx512.h - transposition of words, for both files of training's products with AVX-512. */
 #pragma once
 #include "compute/lanes_avx512.h"
-#include "compute/unpack_avx512.h"
 
 /* 4 x 4 words in each quarter of four vectors. */
 LANES void transpose4(__m512i *a, __m512i *b, __m512i *c, __m512i *d)
@@ -31,33 +30,5 @@ LANES void transpose16(v16 *v)
         v[8 + i] = _mm512_castsi512_ps(_mm512_shuffle_i32x4(ab0, cd0, 0xDD));
         v[4 + i] = _mm512_castsi512_ps(_mm512_shuffle_i32x4(ab1, cd1, 0x88));
         v[12 + i] = _mm512_castsi512_ps(_mm512_shuffle_i32x4(ab1, cd1, 0xDD));
-    }
-}
-
-/* The 32 columns of group i of a block: the f32 bits of the GGUF rows. */
-LANES void tile_columns(bm_qtype type, const unsigned char *head, const unsigned char *q, int i, v16 *col)
-{
-    const int form = form_of(type);
-    const __m512i zero = _mm512_set1_epi8((char)zero_of(type));
-    __m512i code[8];
-    scales512 s;
-
-    unpack_codes(type, q, code);
-    unpack_scales(type, head, i, &s);
-    UNROLL
-    for (int half = 0; half < 2; half++) {
-        __m512 d = form == BM_FORM_D16 && half == 1 ? s.m : form == BM_FORM_SUB || form == BM_FORM_SUBMIN ? _mm512_mul_ps(s.d, s.sub[half])
-                                                                                                         : s.d;
-        __m512 m = form == BM_FORM_SUBMIN ? _mm512_mul_ps(s.m, s.min[half]) : form == BM_FORM_DM ? s.m : _mm512_setzero_ps();
-        UNROLL
-        for (int j = 4 * half; j < 4 * half + 4; j++) {
-            __m512i level = zero_of(type) != 0 ? _mm512_sub_epi8(code[j], zero) : code[j];
-            UNROLL
-            for (int b = 0; b < 4; b++) {
-                __m512i x = _mm512_srai_epi32(b == 3 ? level : _mm512_slli_epi32(level, 24 - 8 * b), 24);
-                __m512 v = _mm512_mul_ps(d, _mm512_cvtepi32_ps(x));
-                col[4 * j + b] = form == BM_FORM_DM ? _mm512_add_ps(v, m) : form == BM_FORM_SUBMIN ? _mm512_sub_ps(v, m) : v;
-            }
-        }
     }
 }

@@ -1,4 +1,5 @@
-/* grad_avx512bf16.c - training's products of bf16 pairs, summed in f32; what is exact goes to the f32 table. */
+/* grad_avx512bf16.c - training's products of float matrices as bf16 pairs, summed in f32; all else is grad_avx512.c's, whose 8 bits are
+ * faster than pairs where weights are packed. */
 #if defined(__x86_64__)
 #include "compute/grad_avx512.h"
 #include "compute/grad_tables.h"
@@ -22,67 +23,32 @@ LANES v16 words_across(const float *p0, const float *p1, int n)
 
     return _mm512_castsi512_ps(_mm512_permutexvar_epi16(at, _mm512_castps_si512(pairs_of(high, low))));
 }
-/* Columns c and c + 4 meet in one vector of row pairs, so that the quarters come out in order. */
-LANES void columns_panel(v16 *col, float *out)
-{
-    UNROLL
-    for (int half = 0; half < 2; half++, col += 16, out += 16) {
-        __m512i x[8];
-        UNROLL
-        for (int i = 0; i < 4; i++) {
-            x[i] = _mm512_castps_si512(pairs_of(col[4 + i], col[i]));
-            x[4 + i] = _mm512_castps_si512(pairs_of(col[12 + i], col[8 + i]));
-        }
-        transpose4(&x[0], &x[1], &x[2], &x[3]);
-        transpose4(&x[4], &x[5], &x[6], &x[7]);
-        UNROLL
-        for (int i = 0; i < 4; i++) {
-            v_store(out + 32 * i, _mm512_castsi512_ps(_mm512_shuffle_i32x4(x[i], x[4 + i], 0x88)));
-            v_store(out + 32 * (4 + i), _mm512_castsi512_ps(_mm512_shuffle_i32x4(x[i], x[4 + i], 0xDD)));
-        }
-    }
-}
-LANES void tile_panel(bm_qtype type, const unsigned char *head, const unsigned char *q, int i, float *out)
-{
-    v16 col[32];
-
-    tile_columns(type, head, q, i, col);
-    columns_panel(col, out);
-}
 #include "compute/grad_lanes.h"
-
-static const bm_grad_kernels *const f32 = &bm_grad_kernels_avx512;
 
 static void gemm(const bm_gemm *g)
 {
     if (g->exact)
-        f32->gemm(g);
+        bm_grad_kernels_avx512.gemm(g);
     else
         gemm_words(g);
 }
 
 static size_t dy_bytes(int64_t max_tokens, int64_t n_rows, bool exact)
 {
-    return exact ? f32->dy_bytes(max_tokens, n_rows, true) : dy_words_bytes(max_tokens, n_rows);
+    return bm_grad_kernels_avx512.dy_bytes(max_tokens, n_rows, exact);
 }
 
 static void dy_put(bm_dy *dy, int64_t t_begin, int64_t t_end, const float *y, int64_t y_stride)
 {
-    if (dy->exact)
-        f32->dy_put(dy, t_begin, t_end, y, y_stride);
-    else
-        dy_words_put(dy, t_begin, t_end, y, y_stride);
+    bm_grad_kernels_avx512.dy_put(dy, t_begin, t_end, y, y_stride);
 }
 
-static size_t scratch_bytes(int64_t n_rows, bool exact) { return exact ? f32->scratch_bytes(n_rows, true) : panel_bytes(); }
+static size_t scratch_bytes(int64_t n_rows, bool exact) { return bm_grad_kernels_avx512.scratch_bytes(n_rows, exact); }
 
 static void matmul_back(const bm_packed *w, const bm_dy *dy, int64_t k_begin, int64_t k_end, float *dx, int64_t dx_stride,
                         bool add, void *scratch)
 {
-    if (dy->exact)
-        f32->matmul_back(w, dy, k_begin, k_end, dx, dx_stride, add, scratch);
-    else
-        back_words(w, dy, k_begin, k_end, dx, dx_stride, add, scratch);
+    bm_grad_kernels_avx512.matmul_back(w, dy, k_begin, k_end, dx, dx_stride, add, scratch);
 }
 
 const bm_grad_kernels bm_grad_kernels_avx512bf16 = {

@@ -1,20 +1,16 @@
-/* grad_lanes.h - training's products written once over 16 lanes of 32-bit words, compiled by grad_avx*.c after its lanes_*.h.
+/* grad_lanes.h - products of float matrices written once over 16 lanes of 32-bit words, compiled by grad_avx*.c after its lanes_*.h.
  *
- * A word holds STEP_K consecutive values of the reduced index: one f32, or a pair of bf16. Both kinds of product become the same
- * thing: a panel of words [steps][32 columns] that is made once per block of BM_GRAD_BLOCK (16 or 32 KB: it stays near), from packed
- * weights or from floats, and is walked for 12, 4 or 1 rows of the left side at a time, whose words are broadcast. The including
- * file gives:
+ * A word holds STEP_K consecutive values of the reduced index: one f32, or a pair of bf16. The right side becomes a panel of words
+ * [steps][32 columns], made once per block of BM_GRAD_BLOCK (16 or 32 KB: it stays near), which is walked for 12, 4 or 1 rows of
+ * the left side at a time, whose words are broadcast. grad_back.h makes its panels from packed weights. The including file gives:
  *   STEP_K, ROWS_MAX, VECS            values of a word; rows and vectors of 16 columns whose sums fit the registers
  *   v_step(acc, a, b)                 acc + a word's product
  *   words_along(p, n)                 16 words of n <= 16 * STEP_K values that lie together, the rest 0
  *   words_across(p0, p1, n)           words of n <= 16 columns of row p0 (and of p1, NULL: zeros, where STEP_K is 2)
- *   transpose16(v)                    16 vectors of words
- *   tile_panel(type, head, q, i, out) columns of group i of a block, 16 rows of a tile, as words out[16 / STEP_K][32]
- *   columns_panel(col, out)           the same of 32 vectors of 16 rows in f32 */
+ *   transpose16(v)                    16 vectors of words */
 #pragma once
 #include <string.h>
 #include "compute/grad.h"
-#include "compute/pack_layout.h"
 
 enum { PANEL_COLS = 32, BLOCK_STEPS = BM_GRAD_BLOCK / STEP_K, LEFT_WORDS = 12288, LEFT_ROWS = LEFT_WORDS / BLOCK_STEPS };
 
@@ -118,8 +114,6 @@ static void product(left_words a, int64_t n_rows, const float *panel, int64_t st
     }
 }
 
-/* ---- float matrices ---- */
-
 static int64_t steps_of(int64_t n) { return (n + STEP_K - 1) / STEP_K; }
 
 /* Words [s][width] of `n` columns, padded to a multiple of 16 (at most width) with zeros: a value of k and column is at
@@ -197,103 +191,4 @@ static void gemm_words(const bm_gemm *g)
         }
         k += BM_GRAD_BLOCK;
     } while (k < g->k);
-}
-
-/* ---- packed weights ---- */
-
-/* dY rests as words [block][token][step]; the steps of the last block are padded to 16. */
-static int64_t block_words(int64_t n_rows, int64_t block)
-{
-    int64_t left = steps_of(n_rows - block * BM_GRAD_BLOCK);
-
-    return left < BLOCK_STEPS ? (left + 15) / 16 * 16 : BLOCK_STEPS;
-}
-
-static size_t dy_words_bytes(int64_t max_tokens, int64_t n_rows)
-{
-    return (size_t)max_tokens * (size_t)((steps_of(n_rows) + 15) / 16 * 16) * sizeof(float);
-}
-
-static void dy_words_put(bm_dy *dy, int64_t t_begin, int64_t t_end, const float *y, int64_t y_stride)
-{
-    for (int64_t row = 0, b = 0; row < dy->n_rows; row += BM_GRAD_BLOCK, b++) {
-        int64_t words = block_words(dy->n_rows, b), n = dy->n_rows - row < BM_GRAD_BLOCK ? dy->n_rows - row : BM_GRAD_BLOCK;
-        float *block = (float *)dy->memory + b * dy->n_tokens * BLOCK_STEPS;
-        for (int64_t t = t_begin; t < t_end; t++)
-            for (int64_t k = 0; k < n; k += 16 * STEP_K)
-                v_store(block + t * words + k / STEP_K,
-                        words_along(y + t * y_stride + row + k, n - k < 16 * STEP_K ? (int)(n - k) : 16 * STEP_K));
-    }
-}
-
-static size_t panel_bytes(void) { return BLOCK_STEPS * PANEL_COLS * sizeof(float); }
-
-/* Columns 32g.. of a tile of floats, those from K on 0. */
-LANES void float_tile_panel(bm_qtype type, const unsigned char *tile, int64_t g, int64_t n_cols, float *out)
-{
-    v16 col[PANEL_COLS];
-
-    for (int i = 0; i < PANEL_COLS; i++) {
-        int64_t k = g * PANEL_COLS + i;
-        if (k >= n_cols)
-            col[i] = v_set(0);
-        else if (type == BM_F32)
-            col[i] = v_load((const float *)(const void *)(tile + 64 * k));
-        else if (type == BM_F16)
-            col[i] = v_load_f16((const uint16_t *)(const void *)(tile + 32 * k));
-        else if ((k | 1) < n_cols) {
-            const uint16_t *pair = (const uint16_t *)(const void *)(tile + 64 * (k >> 1));
-            col[i] = k & 1 ? v_load_bf16_odd(pair) : v_load_bf16_even(pair);
-        } else {
-            uint16_t last[32] = { 0 };                                         /* an odd last column stands alone */
-            for (int r = 0; r < 16; r++)
-                memcpy(&last[2 * r], tile + 32 * k + 2 * r, 2);
-            col[i] = v_load_bf16_even(last);
-        }
-    }
-    columns_panel(col, out);
-}
-
-LANES void tiles_panel(bm_qtype type, const bm_packed *w, int64_t tile, int64_t tile_end, int64_t g, float *out)
-{
-    const bool is_float = type == BM_F32 || type == BM_F16 || type == BM_BF16;
-    const size_t quants = is_float ? 0 : bm_tile_quants(w);
-
-    for (; tile < tile_end; tile++, out += 16 / STEP_K * PANEL_COLS) {
-        const unsigned char *at = w->data + (size_t)tile * w->tile_bytes;
-        if (is_float) {
-            float_tile_panel(type, at, g, w->n_cols, out);
-            continue;
-        }
-        const int per_block = groups_per_block(type);
-        tile_panel(type, at + (size_t)(g / per_block) * (size_t)head_bytes_of(type), at + quants + (size_t)g * (size_t)group_bytes_of(type),
-                   (int)(g % per_block), out);
-    }
-}
-
-#define PANEL_TYPES(X) \
-    X(F32) X(F16) X(BF16) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) \
-    X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(TQ1_0) X(TQ2_0) X(Q1_0) X(Q2_0) X(NVFP4)
-#define PANEL_FN(type) \
-    static __attribute__((noinline)) void panel_##type(const bm_packed *w, int64_t tile, int64_t tile_end, int64_t g, float *out) \
-    { tiles_panel(BM_##type, w, tile, tile_end, g, out); }
-#define PANEL_ROW(type) [BM_##type] = panel_##type,
-PANEL_TYPES(PANEL_FN)
-static void (*const panel_fns[BM_QTYPE_END])(const bm_packed *w, int64_t tile, int64_t tile_end, int64_t g, float *out) = {
-    PANEL_TYPES(PANEL_ROW)
-};
-
-static void back_words(const bm_packed *w, const bm_dy *dy, int64_t k_begin, int64_t k_end, float *dx, int64_t dx_stride, bool add,
-                       void *scratch)
-{
-    const int64_t block_tiles = BM_GRAD_BLOCK / BM_TILE_ROWS;
-
-    for (int64_t k = k_begin; k < k_end; k += PANEL_COLS)
-        for (int64_t b = 0; b * BM_GRAD_BLOCK < w->n_rows; b++) {
-            int64_t end = (b + 1) * block_tiles, words = block_words(w->n_rows, b), left = steps_of(w->n_rows - b * BM_GRAD_BLOCK);
-            left_words a = { (const float *)dy->memory + b * dy->n_tokens * BLOCK_STEPS, words, 1 };
-            sums_to to = { dx + k, dx_stride, k_end - k < PANEL_COLS ? (int)(k_end - k) : PANEL_COLS, 1.0f, add || b > 0 };
-            panel_fns[w->type](w, b * block_tiles, end < w->n_tiles ? end : w->n_tiles, k / PANEL_COLS, scratch);
-            product(a, dy->n_tokens, scratch, left < BLOCK_STEPS ? left : BLOCK_STEPS, &to);
-        }
 }
