@@ -110,6 +110,22 @@ typedef struct bm_kernels {
      * stands. K is even. The sum is p0 + p1, the chains over even and odd k; it is added to y last. */
     void (*lora_b)(const bm_packed *b, int64_t tile_begin, int64_t tile_end, const float *h, int64_t h_stride, int64_t n_tokens,
                    float *y, int64_t y_stride);
+
+    /* What only training needs; unaligned is fine throughout. Activation: h = act(gate) * up, and gate and up become the gradients
+     * of gate and up when dh is that of h. h may be dh. */
+    void (*silu_back)(float *gate, float *up, const float *dh, float *h, int64_t n);
+    void (*gelu_tanh_back)(float *gate, float *up, const float *dh, float *h, int64_t n);
+    /* dx = (add ? dx : 0) + the gradient of x when dy is that of norm(x). dx may be dy. */
+    void (*rmsnorm_back)(float *dx, const float *dy, const float *x, const float *weight, int64_t n, float eps, bool add);
+    void (*layernorm_back)(float *dx, const float *dy, const float *x, const float *weight, int64_t n, float eps, bool add);
+    /* Scores q.k of one query row become p = exp(cap(by * s) - lse); ds, in: the gradients of p, becomes those of q.k, delta being
+     * the sum of p * dp over the whole row. cap(x) = cap * tanh(x / cap), or x when cap is 0. */
+    void (*attn_back)(float *s, float *ds, int64_t n, float by, float cap, float lse, float delta);
+    /* Logits x (capped already) become by * (1 - (x / cap)^2) * exp(x - lse), cap 0: by * exp(x - lse). */
+    void (*softmax_back)(float *x, int64_t n, float lse, float cap, float by);
+    void (*put_f16)(uint16_t *out, const float *x, int64_t n);      /* clamped to the largest half float */
+    void (*get_f16)(float *out, const uint16_t *x, int64_t n);
+    void (*round_bf16)(float *out, const float *x, int64_t n);      /* f32 with the bits of the nearest bf16; out may be x */
 } bm_kernels;
 
 /* The table of an instruction set; NULL when it was not built for this architecture. Whether the CPU can run it is bm_isa_usable's. */

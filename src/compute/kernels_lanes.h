@@ -317,9 +317,12 @@ static bool matmul_floats(const bm_packed *w, int64_t tile_begin, int64_t tile_e
 
 #include "compute/kernels_attn.h"
 #include "compute/kernels_lora.h"
+#include "compute/kernels_back.h"
 
 #define BM_KERNELS_TABLE(which, product) { \
     .isa = which, .quantize_row = quantize_row, .quantize_rows = quantize_rows, .matmul = product, .rmsnorm = rmsnorm, .layernorm = layernorm, \
     .silu_mul = silu_mul, .gelu_tanh_mul = gelu_tanh_mul, .add = add, .scale = scale, .softcap = softcap, .rope = rope, \
     .kv_store = kv_store, .attn_span = attn_span, .max = largest, .sum_exp = sum_exp, \
-    .lora_a = lora_a, .lora_b = lora_b }
+    .lora_a = lora_a, .lora_b = lora_b, \
+    .silu_back = silu_back, .gelu_tanh_back = gelu_tanh_back, .rmsnorm_back = rmsnorm_back, .layernorm_back = layernorm_back, \
+    .attn_back = attn_back, .softmax_back = softmax_back, .put_f16 = put_f16, .get_f16 = get_f16, .round_bf16 = round_bf16 }
