@@ -123,6 +123,7 @@ typedef struct bm_kernels {
     void (*attn_back)(float *s, float *ds, int64_t n, float by, float cap, float lse, float delta);
     /* Logits x (capped already) become by * (1 - (x / cap)^2) * exp(x - lse), cap 0: by * exp(x - lse). */
     void (*softmax_back)(float *x, int64_t n, float lse, float cap, float by);
+    float (*dot)(const float *x, const float *y, int64_t n);        /* the 16-partial order above */
     void (*put_f16)(uint16_t *out, const float *x, int64_t n);      /* clamped to the largest half float */
     void (*get_f16)(float *out, const uint16_t *x, int64_t n);
     void (*round_bf16)(float *out, const float *x, int64_t n);      /* f32 with the bits of the nearest bf16; out may be x */

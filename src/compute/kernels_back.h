@@ -109,6 +109,15 @@ static void softmax_back(float *x, int64_t n, float lse, float cap, float by)
     }
 }
 
+static float dot_product(const float *x, const float *y, int64_t n)
+{
+    v16 sum = v_set(0);
+
+    EACH_16(n, i, m)
+        sum = v_fma(load_m(x + i, m), load_m(y + i, m), sum);
+    return v_sum(sum);
+}
+
 static void put_f16(uint16_t *out, const float *x, int64_t n)
 {
     EACH_16(n, i, m) {

@@ -193,9 +193,8 @@ static void rows_span(rows *r, const bm_walk *w, int layer, int32_t begin)
     w->k->attn_span(&r->span);
 }
 
-/* (m, l, acc) of the spans so far takes in the next one's. The same function for every way of cutting the work.
- * sum_exp of one value is the table's own exp. */
-static void fold(const bm_kernels *k, float *m, float *l, float *acc, float m2, float l2, const float *acc2, int n)
+/* sum_exp of one value is the table's own exp. */
+void bm_attention_fold(const bm_kernels *k, float *m, float *l, float *acc, float m2, float l2, const float *acc2, int n)
 {
     if (l2 == 0)
         return;
@@ -239,7 +238,7 @@ static void attend_block(const bm_walk *w, int layer, const bm_block *block, int
     for (int32_t begin = r.first / BM_ATTN_SPAN * BM_ATTN_SPAN; begin <= r.last; begin += BM_ATTN_SPAN) {
         rows_span(&r, w, layer, begin);
         for (int i = 0; i < r.span.n_rows; i++)
-            fold(w->k, &m[i], &l[i], w->own->sum_acc + (int64_t)i * e, r.m[i], r.l[i], r.acc[i], e);
+            bm_attention_fold(w->k, &m[i], &l[i], w->own->sum_acc + (int64_t)i * e, r.m[i], r.l[i], r.acc[i], e);
     }
     for (int i = 0; i < r.span.n_rows; i++) {
         int64_t t = r.token + i / r.n_heads, col = (int64_t)(r.head + i % r.n_heads) * e;
@@ -316,7 +315,8 @@ static void fold_all(const bm_walk *w, int layer)
             float m = 0, l = 0;
             for (int span = first_span(w, layer, t); span <= last_span(w, t); span++) {
                 int64_t slot = part_slot(s, t, head, span);
-                fold(w->k, &m, &l, w->own->sum_acc, s->part_m[slot], s->part_l[slot], s->part_acc + slot * h->head_v, h->head_v);
+                bm_attention_fold(w->k, &m, &l, w->own->sum_acc, s->part_m[slot], s->part_l[slot], s->part_acc + slot * h->head_v,
+                                  h->head_v);
             }
             finish_row(w->own->sum_acc, l, w->own->row + (int64_t)head * h->head_v, h->head_v);
         }

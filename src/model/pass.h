@@ -38,6 +38,7 @@ typedef struct bm_pass bm_pass;
 typedef struct bm_pass_options {
     int max_tokens;
     int n_threads;
+    int max_rank;                /* of adapters; 0: 16 */
     bool recompute;              /* keep only each layer's input and run its forward again in backward: less memory, more time */
 } bm_pass_options;
 size_t bm_pass_bytes(const bm_model *model, const bm_pass_options *options);

@@ -10,10 +10,7 @@
 enum { PARTIAL_BYTES = 16 << 20 };
 enum { MAX_H = 3 * BM_LORA_MAX_RANK };       /* q, k and v */
 
-/* Hands out 64-byte aligned pieces; counts only while base is NULL. */
-typedef struct cursor { unsigned char *base; size_t at; } cursor;
-
-static void *take(cursor *c, int64_t n, size_t size)
+void *bm_cursor_take(bm_cursor *c, int64_t n, size_t size)
 {
     void *p = c->base ? c->base + c->at : NULL;
 
@@ -21,13 +18,13 @@ static void *take(cursor *c, int64_t n, size_t size)
     return p;
 }
 
-static void take_site(cursor *c, bm_site *site, int64_t n_tokens, int64_t n_cols, struct bm_act_need need)
+void bm_cursor_take_site(bm_cursor *c, bm_site *site, int64_t n_tokens, int64_t n_cols, struct bm_act_need need)
 {
     bool placed = c->base != NULL;
-    void *memory = need.q ? take(c, (int64_t)bm_acts_bytes(n_tokens, n_cols), 1) : NULL;
+    void *memory = need.q ? bm_cursor_take(c, (int64_t)bm_acts_bytes(n_tokens, n_cols), 1) : NULL;
 
     site->need = need;
-    site->room = take(c, n_tokens * n_cols, sizeof(float));
+    site->room = bm_cursor_take(c, n_tokens * n_cols, sizeof(float));
     site->f32 = need.f32 ? site->room : NULL;
     if (placed && need.q)
         bm_acts_place(&site->acts, memory, n_tokens, n_cols);
@@ -37,58 +34,58 @@ static void take_site(cursor *c, bm_site *site, int64_t n_tokens, int64_t n_cols
     site->acts.f32_stride = n_cols;
 }
 
-static void take_scratch(cursor *c, bm_scratch *own, const bm_model *m)
+static void take_scratch(bm_cursor *c, bm_scratch *own, const bm_model *m)
 {
     const bm_hparams *h = &m->h;
     int64_t o = (int64_t)h->n_heads * h->head_v;
 
-    own->row = take(c, h->d_model > o ? h->d_model : o, sizeof(float));
-    own->kv = take(c, BM_TOKEN_BLOCK * bm_attention_kv_unit(h), sizeof(float));
-    own->gate = take(c, BM_TOKEN_BLOCK * BM_FFN_COLS, sizeof(float));
-    own->up = take(c, BM_TOKEN_BLOCK * BM_FFN_COLS, sizeof(float));
-    own->pages = take(c, h->n_ctx / BM_PAGE_TOKENS + 1, sizeof(void *));
-    own->acc = take(c, BM_ATTN_ROWS * (int64_t)h->head_v, sizeof(float));
-    own->sum_acc = take(c, BM_ATTN_ROWS * (int64_t)h->head_v, sizeof(float));
-    own->x = take(c, BM_SMALL_TOKENS * (int64_t)h->d_model, sizeof(float));
-    take_site(c, &own->in, BM_SMALL_TOKENS, h->d_model, m->need_in);
-    take_site(c, &own->attn, BM_SMALL_TOKENS, o, m->need_attn);
-    own->h = take(c, BM_SMALL_TOKENS * MAX_H, sizeof(float));
+    own->row = bm_cursor_take(c, h->d_model > o ? h->d_model : o, sizeof(float));
+    own->kv = bm_cursor_take(c, BM_TOKEN_BLOCK * bm_attention_kv_unit(h), sizeof(float));
+    own->gate = bm_cursor_take(c, BM_TOKEN_BLOCK * BM_FFN_COLS, sizeof(float));
+    own->up = bm_cursor_take(c, BM_TOKEN_BLOCK * BM_FFN_COLS, sizeof(float));
+    own->pages = bm_cursor_take(c, h->n_ctx / BM_PAGE_TOKENS + 1, sizeof(void *));
+    own->acc = bm_cursor_take(c, BM_ATTN_ROWS * (int64_t)h->head_v, sizeof(float));
+    own->sum_acc = bm_cursor_take(c, BM_ATTN_ROWS * (int64_t)h->head_v, sizeof(float));
+    own->x = bm_cursor_take(c, BM_SMALL_TOKENS * (int64_t)h->d_model, sizeof(float));
+    bm_cursor_take_site(c, &own->in, BM_SMALL_TOKENS, h->d_model, m->need_in);
+    bm_cursor_take_site(c, &own->attn, BM_SMALL_TOKENS, o, m->need_attn);
+    own->h = bm_cursor_take(c, BM_SMALL_TOKENS * MAX_H, sizeof(float));
 }
 
-static void take_partials(cursor *c, bm_step *s, const bm_hparams *h)
+static void take_partials(bm_cursor *c, bm_step *s, const bm_hparams *h)
 {
     int64_t rows = BM_SMALL_TOKENS * (int64_t)h->n_heads, spans = (h->n_ctx + BM_ATTN_SPAN - 1) / BM_ATTN_SPAN;
     int64_t fit = PARTIAL_BYTES / (rows * (h->head_v + 2) * (int64_t)sizeof(float));
 
     s->max_spans = (int)(spans < fit ? spans : fit > 1 ? fit : 1);
-    s->part_m = take(c, rows * s->max_spans, sizeof(float));
-    s->part_l = take(c, rows * s->max_spans, sizeof(float));
-    s->part_acc = take(c, rows * s->max_spans * h->head_v, sizeof(float));
+    s->part_m = bm_cursor_take(c, rows * s->max_spans, sizeof(float));
+    s->part_l = bm_cursor_take(c, rows * s->max_spans, sizeof(float));
+    s->part_acc = bm_cursor_take(c, rows * s->max_spans * h->head_v, sizeof(float));
 }
 
-static void lay_out(cursor *c, bm_step *s, const bm_model *m, int n_threads)
+static void lay_out(bm_cursor *c, bm_step *s, const bm_model *m, int n_threads)
 {
     const bm_hparams *h = &m->h;
     int64_t t = s->max_tokens, o = (int64_t)h->n_heads * h->head_v;
     bm_scratch unplaced;
 
-    s->scratch = take(c, n_threads, sizeof *s->scratch);
-    s->x = take(c, t * h->d_model, sizeof(float));
-    s->y = take(c, t * h->d_model, sizeof(float));
-    s->q = take(c, t * h->n_heads * h->head_k, sizeof(float));
-    s->attn_out = take(c, t * o, sizeof(float));
+    s->scratch = bm_cursor_take(c, n_threads, sizeof *s->scratch);
+    s->x = bm_cursor_take(c, t * h->d_model, sizeof(float));
+    s->y = bm_cursor_take(c, t * h->d_model, sizeof(float));
+    s->q = bm_cursor_take(c, t * h->n_heads * h->head_k, sizeof(float));
+    s->attn_out = bm_cursor_take(c, t * o, sizeof(float));
     for (int i = 0; i < h->n_ropes; i++)
-        s->cos_sin[i] = take(c, t * h->ropes[i].n_rot, sizeof(float));
-    s->position = take(c, t, sizeof(int32_t));
-    s->token = take(c, t, sizeof(int32_t));
-    s->run = take(c, t, sizeof(int32_t));
-    s->blocks = take(c, t, sizeof *s->blocks);
-    take_site(c, &s->in, t, h->d_model, m->need_in);
-    take_site(c, &s->attn, t, o, m->need_attn);
-    take_site(c, &s->ffn, t, h->d_ff, m->need_ffn);
-    take_site(c, &s->head, BM_LOGIT_ROWS, h->d_model, m->need_head);
-    s->spans = take(c, t, sizeof *s->spans);
-    s->h = take(c, t * MAX_H, sizeof(float));
+        s->cos_sin[i] = bm_cursor_take(c, t * h->ropes[i].n_rot, sizeof(float));
+    s->position = bm_cursor_take(c, t, sizeof(int32_t));
+    s->token = bm_cursor_take(c, t, sizeof(int32_t));
+    s->run = bm_cursor_take(c, t, sizeof(int32_t));
+    s->blocks = bm_cursor_take(c, t, sizeof *s->blocks);
+    bm_cursor_take_site(c, &s->in, t, h->d_model, m->need_in);
+    bm_cursor_take_site(c, &s->attn, t, o, m->need_attn);
+    bm_cursor_take_site(c, &s->ffn, t, h->d_ff, m->need_ffn);
+    bm_cursor_take_site(c, &s->head, BM_LOGIT_ROWS, h->d_model, m->need_head);
+    s->spans = bm_cursor_take(c, t, sizeof *s->spans);
+    s->h = bm_cursor_take(c, t * MAX_H, sizeof(float));
     take_partials(c, s, h);
     for (int i = 0; i < n_threads; i++)
         take_scratch(c, c->base ? &s->scratch[i] : &unplaced, m);
@@ -97,7 +94,7 @@ static void lay_out(cursor *c, bm_step *s, const bm_model *m, int n_threads)
 size_t bm_step_bytes(const bm_model *model, int max_tokens, int n_threads)
 {
     bm_step s = { .max_tokens = max_tokens };
-    cursor c = { 0 };
+    bm_cursor c = { 0 };
 
     lay_out(&c, &s, model, n_threads);
     return sizeof s + c.at;
@@ -106,7 +103,7 @@ size_t bm_step_bytes(const bm_model *model, int max_tokens, int n_threads)
 int bm_step_new(bm_step **out, const bm_model *model, int max_tokens, int n_threads, bm_error *err)
 {
     bm_step *s;
-    cursor c = { 0 };
+    bm_cursor c = { 0 };
     size_t len_bytes;
 
     *out = NULL;

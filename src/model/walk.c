@@ -100,19 +100,13 @@ void bm_residual_norm(const bm_walk *w, bool add_y, const bm_norm *post, const b
 
 /* ---- matrices ---- */
 
-/* Kernels address results by absolute row and token; ours stand in scratch that begins at another one. */
-static float *rebase(float *p, int64_t back)
-{
-    return (float *)((uintptr_t)p - (uintptr_t)(back * (int64_t)sizeof *p));
-}
-
 void bm_linear_part(const bm_walk *w, const bm_linear *l, const bm_site *x, int64_t tile_begin, int64_t tile_end,
                     int64_t t_begin, int64_t t_end, float *out, int64_t out_stride)
 {
     int64_t row = tile_begin * BM_TILE_ROWS, end = tile_end * BM_TILE_ROWS;
     int64_t n = (end < l->w.n_rows ? end : l->w.n_rows) - row;
 
-    w->k->matmul(&l->w, tile_begin, tile_end, &x->acts, t_begin, t_end, rebase(out, t_begin * out_stride + row), out_stride);
+    w->k->matmul(&l->w, tile_begin, tile_end, &x->acts, t_begin, t_end, bm_rebase(out, t_begin * out_stride + row), out_stride);
     for (int64_t t = 0; t < t_end - t_begin && l->scale; t++)
         w->k->scale(out + t * out_stride, *l->scale, n);
     if (l->bias)
@@ -243,7 +237,7 @@ typedef struct head_job {
     float *logits;
 } head_job;
 
-static void finish_logits(const bm_model *m, float *x, int64_t n)
+void bm_finish_logits(const bm_model *m, float *x, int64_t n)
 {
     float cap = m->h.final_softcap;
 
@@ -274,7 +268,7 @@ static void head_worker(bm_worker *worker, void *arg)
         int64_t row = tile * BM_TILE_ROWS, row_end = tile_end * BM_TILE_ROWS < v ? tile_end * BM_TILE_ROWS : v;
         m->kernels->matmul(head, tile, tile_end, &s->head.acts, 0, job->n_rows, job->logits, v);
         for (int i = 0; i < job->n_rows; i++)
-            finish_logits(m, job->logits + i * v + row, row_end - row);
+            bm_finish_logits(m, job->logits + i * v + row, row_end - row);
     }
 }
 

@@ -48,6 +48,11 @@ typedef struct bm_lora_span { const bm_adapter *adapter; int first, n; } bm_lora
 /* Consecutive tokens of one run that attention takes together. */
 typedef struct bm_block { int run, first, n; } bm_block;         /* first: index of a token in the step */
 
+/* Lays out one block of memory: hands out 64-byte aligned pieces; counts only while base is NULL. */
+typedef struct bm_cursor { unsigned char *base; size_t at; } bm_cursor;
+void *bm_cursor_take(bm_cursor *c, int64_t n, size_t size);
+void  bm_cursor_take_site(bm_cursor *c, bm_site *site, int64_t n_tokens, int64_t n_cols, struct bm_act_need need);
+
 typedef struct bm_scratch {      /* one worker's own memory */
     float *row;                  /* [max(D, H*Ev)] */
     float *kv;                   /* [BM_TOKEN_BLOCK][kv unit] */
@@ -99,6 +104,12 @@ typedef struct bm_walk {
     float *h;                    /* likewise */
 } bm_walk;
 
+/* Kernels address rows and tokens by absolute index; scratch begins at another one. */
+static inline float *bm_rebase(float *p, int64_t back)
+{
+    return (float *)((uintptr_t)p - (uintptr_t)(back * (int64_t)sizeof *p));
+}
+
 /* Write row t of a site: f32 and quantised as needed. x may be the site's own f32 row. */
 void bm_site_put(const bm_kernels *k, bm_site *site, int64_t t, const float *x);
 /* The same for n columns from col on of n_rows tokens, row i from x + i * x_stride; col and n multiples of 32 when the site is
@@ -123,6 +134,9 @@ void bm_residual_norm(const bm_walk *w, bool add_y, const bm_norm *post, const b
 void bm_attention_forward(const bm_walk *w, int layer);
 void bm_ffn_forward(const bm_walk *w, int layer);
 
+/* (m, l, acc[n]) of the spans so far takes in the next one's; the same function for every way of cutting the work. */
+void bm_attention_fold(const bm_kernels *k, float *m, float *l, float *acc, float m2, float l2, const float *acc2, int n);
+
 /* Floats of k and v that one item of attention makes for a token. */
 int64_t bm_attention_kv_unit(const bm_hparams *h);
 /* Cut a run's tokens into blocks of so many. */
@@ -130,4 +144,6 @@ int bm_attention_block(const bm_hparams *h);
 
 /* The whole step, its tokens set up; and the logits of rows of its final hidden state. */
 void bm_walk_run(bm_step *step, bm_team *team);
+/* What comes after the head's product: scale and cap. */
+void bm_finish_logits(const bm_model *model, float *logits, int64_t n);
 void bm_walk_logits(bm_step *step, bm_team *team, const int32_t *rows, int n_rows, float *logits);

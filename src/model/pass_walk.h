@@ -1,0 +1,172 @@
+/* pass_walk.h - one worker's walk through a training pass: what its files share. Private to src/model.
+ *
+ * As in walk.h all workers run the same walk (SPMD), phases end at barriers and their work is claimed. Sums over tokens - the
+ * gradients of A and B, dK and dV - are cut by what they give, never by tokens, and products do not depend on how they are cut
+ * (compute/grad.h), so nothing depends on the threads.
+ *
+ * Forward of a layer: x_attn -> [norm, A x of q k v] | q k v, RoPE, store | attention | [A x of o] | output matrix ->
+ * x_ffn -> [norm, A x of gate up] | gate, up, activation | [A x of down] | down matrix -> the next layer's x_attn.
+ * Backward: [dY of down] | its columns and the activation | [dY of gate up] | columns | [norm, dY of o] | columns | attention |
+ * [RoPE, head norms, dY of q k v] | columns | [norm, dY of the layer below]. Brackets: shared out by tokens. */
+#pragma once
+#include "compute/grad.h"
+#include "model/pass.h"
+#include "model/walk.h"
+
+enum { BM_TRAIN_TOKENS = 16 };   /* tokens of one item where work is shared out by tokens */
+
+struct bm_trainable {
+    const bm_model *model;
+    unsigned sites;
+    int rank, n_sites;           /* sites of a layer */
+    float scale;
+    size_t n, n_matrices;        /* n_layers * n_sites: matrix (layer, i-th site) is layer * n_sites + i */
+    float *values, *grads;       /* [n]: A, B of each matrix */
+    float *rounded;              /* [n] values as a served adapter has them, bf16; written by each forward that is not exact */
+    bm_lora_matrix *matrices;
+};
+
+/* An adapted map during a pass: a[R, K], b[N, R] as the forward uses them, and their gradients. */
+typedef struct bm_lora_use {
+    int64_t n_in, n_out;         /* K, N */
+    int rank;
+    float scale;
+    const float *a, *b;
+    float *da, *db;
+} bm_lora_use;
+
+/* What backward needs of one layer. */
+typedef struct bm_saved {
+    float *x_ffn;                /* [T][D] input of the feed-forward's norm */
+    float *q;                    /* [T][H*Ek] after RoPE */
+    float *q_raw, *k_raw;        /* [T][H*Ek], [T][G*Ek] before the head norms; NULL: there are none */
+    unsigned char *kv;           /* [T/64] pages of all kv-heads; a token's place is its index in the row */
+    float *attn_out;             /* [T][H*Ev] */
+    float *lse;                  /* [H][T] log of the sum of exp of the scores */
+    float *y_attn, *y_ffn;       /* [T][D] before the post norms; without such, memory that every layer shares */
+    void *gate, *up;             /* [T][F] half floats, exact: floats */
+    float *u[BM_LORA_SITES];     /* [T][R] A x */
+} bm_saved;
+
+/* One of the maps that share a phase of backward: its weights, dY in both forms, and B^T dY. */
+typedef struct bm_back_map {
+    bm_lora_site site;
+    const bm_linear *linear;
+    const float *g;              /* dY[T][N] */
+    bm_dy dy;
+    float *du;                   /* [T][R] */
+} bm_back_map;
+
+typedef struct bm_pass_scratch { /* one worker's own memory */
+    const void **pages;          /* [T/64 + 1] */
+    float *acc, *sum_acc;        /* [BM_ATTN_ROWS][Ev] */
+    float *row;                  /* [max(D, F, H*Ek, H*Ev)] */
+    float *kv;                   /* [BM_TOKEN_BLOCK][bm_attention_kv_unit] */
+    float *gate, *up;            /* [BM_TOKEN_BLOCK][BM_FFN_COLS] */
+    float *key, *value;          /* [Ek][64], [64][Ev] */
+    float *s, *ds;               /* [64][64] */
+    float *d_key, *d_value;      /* [64][Ek], [64][Ev] */
+    void *back;                  /* of bm_grad_kernels.matmul_back */
+} bm_pass_scratch;
+
+struct bm_pass {
+    const bm_model *model;
+    const bm_grad_kernels *grad;
+    bm_pass_options options;
+    void *memory;
+    bool exact;
+
+    /* The row. */
+    int n_tokens, n_segments, n_targets;
+    int32_t *token, *first;      /* [T]: the index of the first token of its segment */
+    int32_t *starts;             /* [T + 1]: of the segments, then n_tokens */
+    int32_t *target_row;         /* [T]: rows whose next token carries loss, ascending */
+    const bm_trainable *adapter; /* of the last forward */
+    bool kept;                   /* backward may follow */
+    double *nll;                 /* the caller's, during forward */
+    const float *coef;           /* during backward */
+
+    float *cos_sin[2];           /* [T][n_rot] */
+    float **x_attn;              /* [L + 1] -> [T][D] inputs of the layers; the last: of the output norm */
+    bm_saved *saved;             /* [L], or one that every layer uses in turn */
+    int n_saved;
+
+    /* Work memory, [T] rows each. */
+    float *norm;                 /* [T][D] of the layer's input */
+    float *ffn;                  /* [T][F] act(gate) * up */
+    bm_site in, attn, down;      /* inputs of matrices */
+    float *dx;                   /* [T][D] gradient of the residual stream */
+    float *g;                    /* [T][D] dY of o or down */
+    float *dn;                   /* [T][D] gradient of a norm's output */
+    float *d_gate, *d_up;        /* [T][F] */
+    float *d_attn;               /* [T][H*Ev] */
+    float *dq, *dk_heads, *dv_heads;     /* [T][H*Ek], [T][H*Ek], [T][H*Ev]: of each query head */
+    float *dk, *dv;              /* [T][G*Ek], [T][G*Ev] */
+    float *delta;                /* [H][T] sum of dO O */
+    void *dy[3];                 /* of the maps that share a phase */
+    float *du[3];                /* [T][R] likewise */
+
+    /* The head, in blocks of rows. */
+    int head_rows;               /* at most */
+    float *hidden;               /* [head_rows][D] */
+    bm_site head;
+    float *logits;               /* [head_rows][V] */
+    void *head_dy;
+    float *d_hidden;             /* [T][D] of nll, one row for each target */
+
+    bm_pass_scratch *scratch;    /* [n_threads] */
+};
+
+/* Embedded in a bm_walk, so that the helpers of serving take it: only model, worker and k of that are set. */
+typedef struct bm_train_walk {
+    bm_walk w;
+    bm_pass *p;
+    bm_pass_scratch *own;
+    int n_tokens;
+    bm_back_map maps[3];         /* of the phase of backward that comes next */
+    const bm_norm *norm;         /* not NULL: dn still has to pass through this norm of norm_x into dx */
+    const float *norm_x;
+} bm_train_walk;
+
+bm_saved *bm_pass_saved(const bm_pass *p, int layer);
+
+/* False when the map has no adapter. */
+bool bm_lora_find(const bm_train_walk *w, int layer, bm_lora_site site, bm_lora_use *use);
+/* u = A x for tokens [t_begin, t_end), x[T][K]. Does nothing without an adapter, like those that follow. */
+void bm_lora_down(const bm_train_walk *w, int layer, bm_lora_site site, const float *x, int64_t t_begin, int64_t t_end);
+/* out += scale * B u for rows [row, row + n_rows) and tokens from t_begin on; out: of row `row`, token t_begin. */
+void bm_lora_up(const bm_train_walk *w, int layer, bm_lora_site site, int64_t row, int64_t n_rows, int64_t t_begin, int64_t t_end,
+                float *out, int64_t out_stride);
+/* A whole map into y[T][N], as one phase: claims, and ends with a barrier. */
+void bm_train_linear_phase(const bm_train_walk *w, int layer, bm_lora_site site, const bm_linear *l, const bm_site *x, float *y);
+
+/* Name map i of the next phase of backward; then its dY in both forms, and du, for tokens [t_begin, t_end) of g. */
+void bm_back_begin(bm_train_walk *w, int i, bm_lora_site site, const bm_linear *l, const float *g);
+void bm_back_put(bm_train_walk *w, int layer, int i, int64_t t_begin, int64_t t_end);
+/* One phase of backward over maps [0, n_maps), which share their input x[T][K]: dx[T][K] = what they add up to (NULL: not
+ * wanted), the gradients of A and B. after (may be NULL) is called with each range of columns when its dx is complete and before x is
+ * read there. Ends with a barrier. */
+void bm_back_phase(const bm_train_walk *w, int layer, int n_maps, const float *x, float *dx,
+                   void (*after)(const bm_train_walk *w, int layer, int64_t col, int64_t n_cols));
+
+/* out = norm(x); dx = (add ? dx : 0) + its gradient; one row. */
+void bm_train_norm(const bm_train_walk *w, const bm_norm *norm, float *out, const float *x, int64_t n);
+void bm_train_norm_back(const bm_train_walk *w, const bm_norm *norm, float *dx, const float *dy, const float *x, int64_t n, bool add);
+/* dx complete where a norm is outstanding; then into the pass's g the gradient of y, which went into the residual stream through a
+ * post norm and scale; one token. */
+void bm_residual_back(const bm_train_walk *w, const bm_norm *post, const float *y, int64_t t);
+/* x_out = x + residual_scale * post(y); one token. */
+void bm_residual_add(const bm_train_walk *w, const bm_norm *post, float *x_out, const float *x, const float *y, int64_t t);
+
+/* Each kind's forward and backward. Forward: from the norm's output to y of the layer's saved; output false: only what
+ * backward reads. Backward: from dx to dn, the gradient of the norm's output, complete for all workers; below false: no dn. */
+void bm_train_attention(const bm_train_walk *w, int layer);
+void bm_train_attention_back(bm_train_walk *w, int layer, bool below);
+void bm_train_ffn(const bm_train_walk *w, int layer, bool output);
+void bm_train_ffn_back(bm_train_walk *w, int layer);
+
+/* The walks: pass_walk.c. */
+void bm_pass_walk_forward(bm_pass *p, bm_team *team, bool keep);
+void bm_pass_walk_backward(bm_pass *p, bm_team *team);
+/* The head and the loss of all targets: pass_head.c. */
+void bm_pass_head(const bm_train_walk *w, bool keep);
