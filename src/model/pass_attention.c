@@ -51,7 +51,7 @@ static void linear_rows(const bm_train_walk *w, int layer, bm_lora_site site, co
     int64_t tile = row / BM_TILE_ROWS;
 
     bm_linear_part(&w->w, l, &w->p->in, tile, tile + (n_rows + BM_TILE_ROWS - 1) / BM_TILE_ROWS, t, end, out, stride);
-    bm_lora_up(w, layer, site, row, n_rows, t, end, out, stride);
+    bm_train_lora_up(w, layer, site, row, n_rows, t, end, out, stride);
 }
 
 /* Head norm (what comes in is kept in raw) and RoPE of one head. */
@@ -191,7 +191,7 @@ void bm_train_attention(const bm_train_walk *w, int layer)
     attend_phase(w, layer);
     while (bm_worker_claim(w->w.worker, (size_t)w->n_tokens, BM_TRAIN_TOKENS, &t, &end)) {
         bm_site_put_rows(w->w.k, &out, (int64_t)t, (int64_t)(end - t), 0, o, s->attn_out + (int64_t)t * o, o);
-        bm_lora_down(w, layer, BM_LORA_O, s->attn_out, (int64_t)t, (int64_t)end);
+        bm_train_lora_down(w, layer, BM_LORA_O, s->attn_out, (int64_t)t, (int64_t)end);
     }
     bm_worker_barrier(w->w.worker);
     bm_train_linear_phase(w, layer, BM_LORA_O, &p->model->w.layers[layer].o, &out, s->y_attn);

@@ -40,9 +40,9 @@ static void gate_up_item(const bm_train_walk *w, int layer, int64_t col, int64_t
     float *gate = w->own->gate, *up = w->own->up;
 
     bm_linear_part(&w->w, &l->gate, &p->in, tile, tile_end, t, end, gate, n);
-    bm_lora_up(w, layer, BM_LORA_GATE, col, n, t, end, gate, n);
+    bm_train_lora_up(w, layer, BM_LORA_GATE, col, n, t, end, gate, n);
     bm_linear_part(&w->w, &l->up, &p->in, tile, tile_end, t, end, up, n);
-    bm_lora_up(w, layer, BM_LORA_UP, col, n, t, end, up, n);
+    bm_train_lora_up(w, layer, BM_LORA_UP, col, n, t, end, up, n);
     for (int64_t i = t; i < end; i++, gate += n, up += n) {
         keep_row(w, s->gate, i * f + col, gate, n);
         keep_row(w, s->up, i * f + col, up, n);
@@ -72,9 +72,9 @@ void bm_train_ffn(const bm_train_walk *w, int layer, bool output)
     size_t t, end;
 
     gate_up_phase(w, layer);
-    if (bm_lora_find(w, layer, BM_LORA_DOWN, &use)) {
+    if (bm_train_lora_find(w, layer, BM_LORA_DOWN, &use)) {
         while (bm_worker_claim(w->w.worker, (size_t)w->n_tokens, BM_TRAIN_TOKENS, &t, &end))
-            bm_lora_down(w, layer, BM_LORA_DOWN, w->p->ffn, (int64_t)t, (int64_t)end);
+            bm_train_lora_down(w, layer, BM_LORA_DOWN, w->p->ffn, (int64_t)t, (int64_t)end);
         bm_worker_barrier(w->w.worker);
     }
     if (output)

@@ -59,7 +59,7 @@ void bm_residual_back(const bm_train_walk *w, const bm_norm *post, const float *
 
 /* ---- adapters ---- */
 
-bool bm_lora_find(const bm_train_walk *w, int layer, bm_lora_site site, bm_lora_use *use)
+bool bm_train_lora_find(const bm_train_walk *w, int layer, bm_lora_site site, bm_lora_use *use)
 {
     const bm_trainable *t = w->p->adapter;
     const bm_lora_matrix *m;
@@ -77,11 +77,11 @@ bool bm_lora_find(const bm_train_walk *w, int layer, bm_lora_site site, bm_lora_
     return true;
 }
 
-void bm_lora_down(const bm_train_walk *w, int layer, bm_lora_site site, const float *x, int64_t t_begin, int64_t t_end)
+void bm_train_lora_down(const bm_train_walk *w, int layer, bm_lora_site site, const float *x, int64_t t_begin, int64_t t_end)
 {
     bm_lora_use l;
 
-    if (!bm_lora_find(w, layer, site, &l))
+    if (!bm_train_lora_find(w, layer, site, &l))
         return;
     w->p->grad->gemm(&(bm_gemm){ .m = t_end - t_begin, .n = l.rank, .k = l.n_in, .a = x + t_begin * l.n_in, .a_row = l.n_in,
                                  .a_col = 1, .b = l.a, .b_row = 1, .b_col = l.n_in,
@@ -89,12 +89,12 @@ void bm_lora_down(const bm_train_walk *w, int layer, bm_lora_site site, const fl
                                  .exact = w->p->exact });
 }
 
-void bm_lora_up(const bm_train_walk *w, int layer, bm_lora_site site, int64_t row, int64_t n_rows, int64_t t_begin, int64_t t_end,
+void bm_train_lora_up(const bm_train_walk *w, int layer, bm_lora_site site, int64_t row, int64_t n_rows, int64_t t_begin, int64_t t_end,
                 float *out, int64_t out_stride)
 {
     bm_lora_use l;
 
-    if (!bm_lora_find(w, layer, site, &l))
+    if (!bm_train_lora_find(w, layer, site, &l))
         return;
     w->p->grad->gemm(&(bm_gemm){ .m = t_end - t_begin, .n = n_rows, .k = l.rank,
                                  .a = bm_pass_saved(w->p, layer)->u[site] + t_begin * l.rank, .a_row = l.rank, .a_col = 1,
@@ -130,7 +130,7 @@ void bm_train_linear_phase(const bm_train_walk *w, int layer, bm_lora_site site,
         int64_t row_end = tile_end * BM_TILE_ROWS < l->w.n_rows ? tile_end * BM_TILE_ROWS : l->w.n_rows;
         float *out = y + t * l->w.n_rows + row;
         bm_linear_part(&w->w, l, x, tile, tile_end, t, t_end, out, l->w.n_rows);
-        bm_lora_up(w, layer, site, row, row_end - row, t, t_end, out, l->w.n_rows);
+        bm_train_lora_up(w, layer, site, row, row_end - row, t, t_end, out, l->w.n_rows);
     }
     bm_worker_barrier(w->w.worker);
 }
@@ -149,7 +149,7 @@ void bm_back_put(bm_train_walk *w, int layer, int i, int64_t t_begin, int64_t t_
     const float *g = map->g + t_begin * n;
     bm_lora_use l;
 
-    if (bm_lora_find(w, layer, map->site, &l))
+    if (bm_train_lora_find(w, layer, map->site, &l))
         w->p->grad->gemm(&(bm_gemm){ .m = t_end - t_begin, .n = l.rank, .k = n, .a = g, .a_row = n, .a_col = 1, .b = l.b,
                                      .b_row = l.rank, .b_col = 1, .c = map->du + t_begin * l.rank, .c_row = l.rank,
                                      .alpha = l.scale, .exact = w->p->exact });
@@ -174,14 +174,14 @@ static void back_columns(const bm_train_walk *w, int layer, int n_maps, const fl
     for (int i = 0; i < n_maps && dx; i++)
         p->grad->matmul_back(&w->maps[i].linear->w, &w->maps[i].dy, col, end, dx, n_cols, i > 0, w->own->back);
     for (int i = 0; i < n_maps && dx; i++)
-        if (bm_lora_find(w, layer, w->maps[i].site, &l))
+        if (bm_train_lora_find(w, layer, w->maps[i].site, &l))
             p->grad->gemm(&(bm_gemm){ .m = w->n_tokens, .n = end - col, .k = l.rank, .a = w->maps[i].du, .a_row = l.rank, .a_col = 1,
                                       .b = l.a + col, .b_row = n_cols, .b_col = 1, .c = dx + col, .c_row = n_cols, .alpha = 1,
                                       .add = true, .exact = p->exact });
     if (after)
         after(w, layer, col, end - col);
     for (int i = 0; i < n_maps; i++)
-        if (bm_lora_find(w, layer, w->maps[i].site, &l))
+        if (bm_train_lora_find(w, layer, w->maps[i].site, &l))
             p->grad->gemm(&(bm_gemm){ .m = l.rank, .n = end - col, .k = w->n_tokens, .a = w->maps[i].du, .a_row = 1, .a_col = l.rank,
                                       .b = x + col, .b_row = n_cols, .b_col = 1, .c = l.da + col, .c_row = n_cols, .alpha = 1,
                                       .add = true, .exact = p->exact });
@@ -192,7 +192,7 @@ static void back_rows(const bm_train_walk *w, int layer, const bm_back_map *map,
 {
     bm_lora_use l;
 
-    if (bm_lora_find(w, layer, map->site, &l))
+    if (bm_train_lora_find(w, layer, map->site, &l))
         w->p->grad->gemm(&(bm_gemm){ .m = end - row, .n = l.rank, .k = w->n_tokens, .a = map->g + row, .a_row = 1, .a_col = l.n_out,
                                      .b = bm_pass_saved(w->p, layer)->u[map->site], .b_row = l.rank, .b_col = 1,
                                      .c = l.db + row * l.rank, .c_row = l.rank, .alpha = l.scale, .add = true,
@@ -267,7 +267,7 @@ static void enter(const bm_train_walk *w, int layer, const bm_norm *norm, const 
         bm_train_norm(w, norm, p->norm + i * d, x + i * d, d);
     bm_site_put_rows(w->w.k, &p->in, t, end - t, 0, d, p->norm + t * d, d);
     for (int site = first; site <= last; site++)
-        bm_lora_down(w, layer, (bm_lora_site)site, p->norm, t, end);
+        bm_train_lora_down(w, layer, (bm_lora_site)site, p->norm, t, end);
 }
 
 /* again: the layer's input is there, and its output is wanted only where backward reads it. */

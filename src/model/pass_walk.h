@@ -131,11 +131,11 @@ typedef struct bm_train_walk {
 bm_saved *bm_pass_saved(const bm_pass *p, int layer);
 
 /* False when the map has no adapter. */
-bool bm_lora_find(const bm_train_walk *w, int layer, bm_lora_site site, bm_lora_use *use);
+bool bm_train_lora_find(const bm_train_walk *w, int layer, bm_lora_site site, bm_lora_use *use);
 /* u = A x for tokens [t_begin, t_end), x[T][K]. Does nothing without an adapter, like those that follow. */
-void bm_lora_down(const bm_train_walk *w, int layer, bm_lora_site site, const float *x, int64_t t_begin, int64_t t_end);
+void bm_train_lora_down(const bm_train_walk *w, int layer, bm_lora_site site, const float *x, int64_t t_begin, int64_t t_end);
 /* out += scale * B u for rows [row, row + n_rows) and tokens from t_begin on; out: of row `row`, token t_begin. */
-void bm_lora_up(const bm_train_walk *w, int layer, bm_lora_site site, int64_t row, int64_t n_rows, int64_t t_begin, int64_t t_end,
+void bm_train_lora_up(const bm_train_walk *w, int layer, bm_lora_site site, int64_t row, int64_t n_rows, int64_t t_begin, int64_t t_end,
                 float *out, int64_t out_stride);
 /* A whole map into y[T][N], as one phase: claims, and ends with a barrier. */
 void bm_train_linear_phase(const bm_train_walk *w, int layer, bm_lora_site site, const bm_linear *l, const bm_site *x, float *y);
