@@ -35,6 +35,7 @@ typedef struct bm_jobs_options {
     const char *only;            /* id of the one run to look after; NULL: all of the store's */
     int most_running;            /* at a time; 0: 1 */
     int stop_seconds;            /* from SIGTERM to SIGKILL; 0: 60 */
+    int64_t events_bytes;        /* that a child may report; 0: 256 MiB */
     /* A run's child is done: put what it made on the shelf. From the jobs' thread; a failure fails the run. May be NULL. */
     int (*finished)(void *arg, const bm_run_row *run, const char *dir, bm_error *err);
     /* Whether requests are being computed: children are stopped (SIGSTOP) meanwhile. Cheap, from the jobs' thread. May be NULL. */

@@ -256,6 +256,18 @@ int bm_run_events_add(bm_store *store, const bm_run_row *row, const bm_run_event
     return bm_db_end(db, rc, err);
 }
 
+int bm_run_events_cut(bm_store *store, int64_t run, int64_t step, bm_error *err)
+{
+    bm_db *db = &store->writer;
+    int rc = bm_db_begin(db, err);
+
+    if (rc < 0)
+        return rc;
+    rc = bm_db_run(db, err, "DELETE FROM run_event WHERE run = ? AND step > ? AND type IN ('metrics', 'checkpoint')", "ii", run,
+                   step);
+    return bm_db_end(db, rc, err);
+}
+
 static int read_event(bm_query *q, bm_run_event *event, bm_error *err)
 {
     int rc;

@@ -68,6 +68,9 @@ void bm_run_events_free(bm_run_event *events, size_t n);
 /* Store events and how far the run is, in one transaction. Of row: number, step, n_steps, tokens, events_at. */
 int bm_run_events_add(bm_store *store, const bm_run_row *row, const bm_run_event *events, size_t n, bm_error *err);
 
+/* The run went back to a checkpoint: its metrics and checkpoints after that step are of a path not taken. */
+int bm_run_events_cut(bm_store *store, int64_t run, int64_t step, bm_error *err);
+
 typedef struct bm_run_events_filter {
     int64_t run;                 /* number */
     const char *type;            /* NULL: any */
