@@ -10,8 +10,8 @@
 #pragma once
 #include "model/lora.h"
 
-/* What is known about an adapter beside its matrices. "" or 0: not known. Ours stands under "baimo" in adapter_config.json,
- * under baimo.* in a GGUF, and in the metadata of the safetensors file. */
+/* What is known about an adapter beside its matrices. "" or 0: not known. Hashes, version and settings stand under baimo.* in the
+ * metadata of the safetensors file, and as keys of a GGUF. */
 typedef struct bm_adapter_about {
     char base_name[256];         /* as its maker called the base */
     char base_sha256[65];        /* hex: of the base's GGUF */

@@ -26,9 +26,16 @@ const char *bm_lora_gguf_name(bm_lora_site site)
 
 void bm_lora_shape(const bm_model *model, int layer, bm_lora_site site, int64_t *n_in, int64_t *n_out)
 {
-    const bm_layer_weights *l = &model->w.layers[layer];
-    const bm_linear *const maps[BM_LORA_SITES] = { &l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down };
+    const bm_hparams *h = &model->h;
+    int64_t o = (int64_t)h->n_heads * h->head_v;
 
-    *n_in = maps[site]->w.n_cols;
-    *n_out = maps[site]->w.n_rows;
+    (void)layer;                 /* all layers of a model are alike */
+    *n_in = site == BM_LORA_O ? o : site == BM_LORA_DOWN ? h->d_ff : h->d_model;
+    switch (site) {
+    case BM_LORA_Q: *n_out = (int64_t)h->n_heads * h->head_k; break;
+    case BM_LORA_K: *n_out = (int64_t)h->n_kv_heads * h->head_k; break;
+    case BM_LORA_V: *n_out = (int64_t)h->n_kv_heads * h->head_v; break;
+    case BM_LORA_GATE: case BM_LORA_UP: *n_out = h->d_ff; break;
+    default: *n_out = h->d_model; break;
+    }
 }

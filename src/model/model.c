@@ -153,6 +153,23 @@ int bm_model_plan(bm_model_info *out, const bm_gguf *gguf, const bm_model_option
     return rc;
 }
 
+int bm_model_open_shapes(bm_model **out, const bm_gguf *gguf, bm_error *err)
+{
+    bm_model_options options = { .kv_type = BM_KV_F16 };
+    bm_model *m = bm_zalloc(sizeof *m);
+    int rc;
+
+    *out = NULL;
+    if (!m)
+        return bm_fail(err, BM_NOMEM, "%s: no memory for the model's header", bm_gguf_path(gguf));
+    if ((rc = prepare(m, gguf, &options, err)) < 0) {
+        bm_model_close(m);
+        return rc;
+    }
+    *out = m;
+    return 0;
+}
+
 /* ---- packs ---- */
 
 bool bm_model_mapped(const bm_model *m, bm_file_id *id)

@@ -45,6 +45,8 @@ typedef struct bm_model_info {
 /* Bind and pack the model in an open GGUF. The team packs. The GGUF may be closed afterwards.
  * Errors name the file and the key or tensor, what was found and what was expected. */
 int  bm_model_open(bm_model **out, const bm_gguf *gguf, const bm_model_options *options, bm_team *team, bm_error *err);
+/* The same without the weights: a model that can be asked for its info and its shapes, and that no step takes. */
+int  bm_model_open_shapes(bm_model **out, const bm_gguf *gguf, bm_error *err);
 void bm_model_close(bm_model *model);
 const bm_model_info *bm_model_get_info(const bm_model *model);
 /* The packed weights on disk. Is the model mapped from a pack, and from which file. */

@@ -62,3 +62,14 @@ void bm_rope_fill(const bm_rope *rope, int32_t position, float *cos_sin)
         cos_sin[2 * i + 1] = (float)sin(angle) * rope->magnitude;
     }
 }
+
+int32_t bm_rope_file_row(int head_rows, int n_rot, int32_t r)
+{
+    int32_t half = n_rot / 2, in_head = r % head_rows, from = in_head;
+
+    if (in_head < half)
+        from = 2 * in_head;
+    else if (in_head < 2 * half)
+        from = 2 * (in_head - half) + 1;
+    return r - in_head + from;
+}

@@ -29,3 +29,6 @@ typedef struct bm_rope {
 void bm_rope_init(bm_rope *rope, const bm_rope_params *params);
 /* cos_sin[n_rot] = cos0 sin0 cos1 sin1 ... of a position, as kernels.h wants them. */
 void bm_rope_fill(const bm_rope *rope, int32_t position, float *cos_sin);
+/* Row r of a head-major matrix in the order of HF (halves: pairs are (i, i + n_rot/2)) is this row of a file whose pairs are
+ * (2i, 2i + 1), as in the llama family's GGUFs. */
+int32_t bm_rope_file_row(int head_rows, int n_rot, int32_t r);

@@ -109,6 +109,8 @@ int bm_step_new(bm_step **out, const bm_model *model, int max_tokens, int n_thre
     *out = NULL;
     if (max_tokens < 1 || max_tokens > (1 << 20) || n_threads < 1 || n_threads > 4096)
         return bm_fail(err, BM_INVALID, "a step of %d tokens on %d threads is not possible", max_tokens, n_threads);
+    if (!model->w.head.data)
+        return bm_fail(err, BM_INVALID, "the model was opened for its shapes: it has no weights");
     len_bytes = bm_step_bytes(model, max_tokens, n_threads) - sizeof *s;
     void *memory = NULL;
     if (!(s = bm_zalloc(sizeof *s)) || !(memory = bm_zalloc(len_bytes + 63))) {

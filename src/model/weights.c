@@ -286,24 +286,16 @@ static void pack_worker(bm_worker *worker, void *arg)
     }
 }
 
-/* Row r of the model (halves: pairs are (i, i + n_rot/2)) is row map[r] of the file (pairs are (2i, 2i + 1)). */
+/* Row r of the model is row map[r] of the file. */
 static int make_row_map(int32_t **out, const bm_binding *item, int64_t n_rows)
 {
-    int32_t half = item->n_rot / 2;
-
     *out = NULL;
     if (!item->head_rows)
         return 0;
     if (!(*out = bm_malloc((size_t)n_rows * sizeof **out)))
         return BM_NOMEM;
-    for (int32_t r = 0; r < n_rows; r++) {
-        int32_t in_head = r % item->head_rows, from = in_head;
-        if (in_head < half)
-            from = 2 * in_head;
-        else if (in_head < 2 * half)
-            from = 2 * (in_head - half) + 1;
-        (*out)[r] = r - in_head + from;
-    }
+    for (int32_t r = 0; r < n_rows; r++)
+        (*out)[r] = bm_rope_file_row(item->head_rows, item->n_rot, r);
     return 0;
 }
 
