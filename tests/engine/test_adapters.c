@@ -48,7 +48,7 @@ static int watching_forward(void *impl, bm_team *team, const bm_run *runs, int n
 {
     n_seen = 0;
     for (int i = 0; i < n_runs && i < 64; i++)
-        if (runs[i].n_tokens == 1)
+        if (runs[i].start >= 70)
             seen[n_seen++] = runs[i].adapter;        /* decoding */
     most_runs = n_runs > most_runs ? n_runs : most_runs;
     return fake_forward(impl, team, runs, n_runs, err);
