@@ -17,6 +17,7 @@ int cmd_render(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_shelf(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
+int cmd_tune(int argc, char **argv);
 int cmd_usage(int argc, char **argv);
 
 /* Print "baimo: message" and the hint on stderr, control characters made visible. Returns 1, or 2 when err->param names an

@@ -22,6 +22,7 @@ static const command commands[] = {
     { "chat",       cmd_chat,       NULL,   "one answer, or a conversation" },
     { "ps",         cmd_ps,         NULL,   "what a running server has loaded" },
     { "shelf",      cmd_shelf,      NULL,   "the models: add, scan, ls, show, rm, alias" },
+    { "tune",       cmd_tune,       NULL,   "train adapters: start, ls, show, follow, stop, resume" },
     { "key",        cmd_key,        NULL,   "API keys: add, ls, revoke" },
     { "usage",      cmd_usage,      NULL,   "tokens by key, model or day" },
     { "inspect",    cmd_inspect,    NULL,   "metadata and tensors of a GGUF file" },
