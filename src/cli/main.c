@@ -24,6 +24,7 @@ static const command commands[] = {
     { "shelf",      cmd_shelf,      NULL,   "the models: add, scan, ls, show, rm, alias" },
     { "tune",       cmd_tune,       NULL,   "train adapters: start, ls, show, follow, stop, resume" },
     { "key",        cmd_key,        NULL,   "API keys: add, ls, revoke" },
+    { "data",       cmd_data,       NULL,   "training and evaluation data: check, add, ls, show, rm" },
     { "usage",      cmd_usage,      NULL,   "tokens by key, model or day" },
     { "inspect",    cmd_inspect,    NULL,   "metadata and tensors of a GGUF file" },
     { "tokenize",   cmd_tokenize,   NULL,   "text to token ids" },
