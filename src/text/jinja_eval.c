@@ -79,28 +79,22 @@ static bool eval_binary(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *ou
 
 static bool eval_logic(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *out)
 {
-    bool test;
-
-    if (!bm_jeval(r, env, n->a, out) || !bm_jval_test(r, *out, &test))
+    if (!bm_jeval(r, env, n->a, out))
         return false;
-    return test == (n->kind == BM_N_OR) || bm_jeval(r, env, n->b, out);
+    return bm_jval_true(*out) == (n->kind == BM_N_OR) || bm_jeval(r, env, n->b, out);
 }
 
 static bool eval_cond(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *out)
 {
     bm_jval test;
-    bool holds;
 
-    if (!bm_jeval(r, env, n->a, &test) || !bm_jval_test(r, test, &holds))
+    if (!bm_jeval(r, env, n->a, &test))
         return false;
-    if (holds)
+    if (bm_jval_true(test))
         return bm_jeval(r, env, n->b, out);
     if (n->c != NULL)
         return bm_jeval(r, env, n->c, out);
-    if (!bm_jval_undef(r, "the inline if-expression evaluated to false and no else section was defined.", out))
-        return false;
-    out->undef->lenient = true;                          /* jinja2 takes the plain Undefined here, whatever the environment's */
-    return true;
+    return bm_jval_undef(r, "the inline if-expression evaluated to false and no else section was defined.", out);
 }
 
 /* ---- attributes and subscripts: environment.getattr and .getitem of jinja2's sandbox ---- */
@@ -400,7 +394,6 @@ static bool eval_filter(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *ou
 static bool eval_some(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *out)
 {
     bm_jval v;
-    bool test;
 
     switch (n->kind) {
     case BM_N_CONST:
@@ -420,9 +413,7 @@ static bool eval_some(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *out)
     case BM_N_NOT:
         if (!bm_jeval(r, env, n->a, &v))
             return false;
-        if (!bm_jval_test(r, v, &test))
-            return false;
-        *out = bm_jbool(!test);
+        *out = bm_jbool(!bm_jval_true(v));
         return true;
     case BM_N_AND:
     case BM_N_OR:
