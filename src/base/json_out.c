@@ -1,6 +1,7 @@
 /* json_out.c - JSON as text. */
 #include "base/json_out.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,3 +132,32 @@ void bm_json_kstr(bm_json *j, const char *key, const char *s) { bm_json_key(j, k
 void bm_json_kint(bm_json *j, const char *key, int64_t x) { bm_json_key(j, key); bm_json_int(j, x); }
 void bm_json_kdouble(bm_json *j, const char *key, double x) { bm_json_key(j, key); bm_json_double(j, x); }
 void bm_json_kbool(bm_json *j, const char *key, bool x) { bm_json_key(j, key); bm_json_bool(j, x); }
+
+void bm_json_value(bm_json *j, const json_t *value)
+{
+    const char *key;
+    json_t *v;
+    size_t i;
+
+    switch (value == NULL ? JSON_NULL : json_typeof(value)) {
+    case JSON_OBJECT:
+        bm_json_open(j, '{');
+        json_object_foreach((json_t *)(uintptr_t)value, key, v) {
+            bm_json_key(j, key);
+            bm_json_value(j, v);
+        }
+        bm_json_close(j, '}');
+        break;
+    case JSON_ARRAY:
+        bm_json_open(j, '[');
+        json_array_foreach(value, i, v)
+            bm_json_value(j, v);
+        bm_json_close(j, ']');
+        break;
+    case JSON_STRING: bm_json_strn(j, json_string_value(value), json_string_length(value)); break;
+    case JSON_INTEGER: bm_json_int(j, json_integer_value(value)); break;
+    case JSON_REAL: bm_json_double(j, json_real_value(value)); break;
+    case JSON_TRUE: case JSON_FALSE: bm_json_bool(j, json_is_true(value)); break;
+    case JSON_NULL: bm_json_null(j); break;
+    }
+}

@@ -25,3 +25,5 @@ void bm_json_kstr(bm_json *j, const char *key, const char *s);
 void bm_json_kint(bm_json *j, const char *key, int64_t x);
 void bm_json_kdouble(bm_json *j, const char *key, double x);
 void bm_json_kbool(bm_json *j, const char *key, bool x);
+struct json_t;
+void bm_json_value(bm_json *j, const struct json_t *value);      /* a jansson value, members in its order; NULL: null */

@@ -8,6 +8,7 @@
 
 int cmd_bench(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
+int cmd_data(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_key(int argc, char **argv);
@@ -17,6 +18,7 @@ int cmd_render(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_shelf(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
+int cmd_tune(int argc, char **argv);
 int cmd_usage(int argc, char **argv);
 
 /* Print "baimo: message" and the hint on stderr, control characters made visible. Returns 1, or 2 when err->param names an

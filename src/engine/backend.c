@@ -67,23 +67,42 @@ static int add_bos(const local *l, const char *text, size_t len, bm_prompt *out,
     return bm_tokens_add(&out->tokens, bm_tokenizer_bos(tok), err);
 }
 
+static int render(const local *l, const bm_chat *chat, bm_rendered *out, bm_error *err)
+{
+    const bm_template *tmpl = bm_loaded_template(l->loaded);
+    int rc;
+
+    if (tmpl == NULL)
+        return no_template(l, err);
+    bm_render_options options = { .messages = chat->messages, .tools = chat->tools, .vars = chat->template_vars,
+                                  .bos_token = l->bos, .eos_token = l->eos,
+                                  .add_generation_prompt = !chat->no_generation_prompt };
+    if ((rc = bm_template_render(tmpl, &options, out, err)) < 0) {
+        bm_wrap(err, "the chat template of model %s", bm_loaded_name(l->loaded));
+        return bm_param(err, "messages");
+    }
+    return 0;
+}
+
+static int render_chat(bm_backend *b, const bm_chat *chat, char **text, bm_error *err)
+{
+    bm_rendered rendered = { 0 };
+    int rc = render(b->impl, chat, &rendered, err);
+
+    *text = rc == 0 ? bm_strndup(rendered.text, rendered.len) : NULL;
+    bm_rendered_done(&rendered);
+    return rc < 0 || *text != NULL ? rc : bm_fail(err, BM_NOMEM, "no memory for a chat");
+}
+
 static int encode_chat(bm_backend *b, const bm_chat *chat, bm_prompt *out, bm_error *err)
 {
     const local *l = b->impl;
-    const bm_template *tmpl = bm_loaded_template(l->loaded);
     bm_rendered rendered = { 0 };
     int rc;
 
     *out = (bm_prompt){ 0 };
-    if (tmpl == NULL)
-        return no_template(l, err);
-    bm_render_options render = { .messages = chat->messages, .tools = chat->tools, .vars = chat->template_vars,
-                                 .bos_token = l->bos, .eos_token = l->eos,
-                                 .add_generation_prompt = !chat->no_generation_prompt };
-    if ((rc = bm_template_render(tmpl, &render, &rendered, err)) < 0) {
-        bm_wrap(err, "the chat template of model %s", bm_loaded_name(l->loaded));
-        return bm_param(err, "messages");
-    }
+    if ((rc = render(l, chat, &rendered, err)) < 0)
+        return rc;
     bm_encode_options encode = { .spans = rendered.spans, .n_spans = rendered.n_spans };
     if ((rc = add_bos(l, rendered.text, rendered.len, out, err)) == 0)
         rc = bm_tokenizer_encode(bm_loaded_tokenizer(l->loaded), rendered.text, rendered.len, &encode, &out->tokens, err);
@@ -168,7 +187,7 @@ int bm_backend_local(bm_backend **out, bm_engine *engine, bm_loaded *loaded, bm_
         l->bos = token_text(tok, bm_tokenizer_bos(tok));
         l->eos = token_text(tok, bm_tokenizer_eos(tok));
     }
-    *b = (bm_backend){ "local", l, encode_chat, encode_text, generate, info, ctx, tokenizer, template_source, close_local };
+    *b = (bm_backend){ "local", l, encode_chat, render_chat, encode_text, generate, info, ctx, tokenizer, template_source, close_local };
     *out = b;
     return 0;
 }

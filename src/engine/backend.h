@@ -24,6 +24,7 @@ struct bm_backend {
     void *impl;
     /* Fill what a request needs from a chat or a text. */
     int  (*encode_chat)(bm_backend *b, const bm_chat *chat, bm_prompt *out, bm_error *err);
+    int  (*render_chat)(bm_backend *b, const bm_chat *chat, char **text, bm_error *err);       /* the caller's to bm_free */
     int  (*encode_text)(bm_backend *b, const char *text, size_t len, bm_prompt *out, bm_error *err);
     /* Start a generation; request->model is filled by the backend. */
     int  (*generate)(bm_backend *b, bm_gen **out, const bm_gen_request *request, bm_error *err);

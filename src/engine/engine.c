@@ -250,6 +250,7 @@ void bm_loaded_unref(bm_loaded *m)
     bm_engine_unref(e);
 }
 
+const bm_model *bm_loaded_model(const bm_loaded *m) { return m->model; }
 const bm_model_info *bm_loaded_info(const bm_loaded *m) { return &m->info; }
 const bm_tokenizer *bm_loaded_tokenizer(const bm_loaded *m) { return m->tokenizer; }
 const bm_template *bm_loaded_template(const bm_loaded *m) { return m->tmpl; }

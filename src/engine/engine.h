@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/error.h"
-#include "model/model.h"
+#include "model/lora.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 
@@ -55,6 +55,7 @@ void bm_loaded_ref(bm_loaded *loaded);
 void bm_loaded_unref(bm_loaded *loaded);     /* the last reference unloads once no request uses it */
 
 const bm_model_info *bm_loaded_info(const bm_loaded *loaded);
+const bm_model *bm_loaded_model(const bm_loaded *loaded);            /* to make adapters for */
 const bm_tokenizer *bm_loaded_tokenizer(const bm_loaded *loaded);
 const bm_template *bm_loaded_template(const bm_loaded *loaded);      /* NULL: the file has none */
 const char *bm_loaded_template_source(const bm_loaded *loaded);      /* NULL: none */
@@ -101,6 +102,8 @@ typedef struct bm_gen_request {
     int32_t logprobs_from;       /* of prompt tokens from this index on: what stands before may come from the prefix cache; 0: all */
     uint64_t tenant, key;        /* for fair share; tenants never share cached prefixes; 0: local */
     unsigned char cache_space[32];       /* who else may share them: the same bytes (a salt of the tenant, an adapter's content) */
+    bm_adapter *adapter;         /* made for the model by bm_adapter_new; the request holds a reference. NULL: the base alone.
+                                    Its content and scale keep its prefixes apart from all others, whatever cache_space says */
     bool no_cache;               /* takes nothing from the prefix cache and leaves nothing in it */
     int priority;                /* higher first; 0 */
     int64_t deadline_ns;         /* bm_now_ns() clock; 0: none. Past it: finish reason "deadline" */

@@ -9,6 +9,7 @@
 #pragma once
 #include <pthread.h>
 #include <stdatomic.h>
+#include "base/hash.h"
 #include "base/mem.h"
 #include "compute/team.h"
 #include "engine/draft.h"
@@ -53,6 +54,7 @@ struct bm_loaded {
     uint64_t weight_bytes;
     int n_queued, n_active;      /* requests, sequences; engine lock */
     const bm_tokenizer *tokenizer;       /* borrowed from the runner; NULL in tests */
+    const bm_model *model;               /* likewise */
     const bm_template *tmpl;
     const char *template_source;
     bm_error template_error;     /* why the file's template cannot be used; code 0: it can */

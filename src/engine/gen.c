@@ -113,6 +113,8 @@ static int check_request(const bm_engine *e, const bm_gen_request *r, bm_error *
         return refuse(err, "top_logprobs", "top_logprobs must be between 0 and 20");
     if (r->logprobs_from < 0 || (size_t)r->logprobs_from > r->n_prompt)
         return refuse(err, "logprobs_from", "log-probabilities must begin inside the prompt");
+    if (r->adapter != NULL && model->model != NULL && !bm_adapter_fits(r->adapter, model->model))
+        return refuse(err, "model", "the adapter was made for another model");
     if ((rc = check_sampling(&r->sampling, model->info.n_vocab, err)) < 0 ||
         (rc = check_tokens(r, model->info.n_vocab, err)) < 0)
         return rc;
@@ -271,6 +273,25 @@ static int make_records(bm_gen *gen, bm_error *err)
     return 0;
 }
 
+/* Who may share cached prefixes: the same tenant and cache_space, the same content and scale of the same adapter or none. */
+static int make_space(bm_gen *gen, bm_error *err)
+{
+    const bm_gen_request *r = &gen->request;
+    unsigned char both[sizeof r->cache_space + sizeof(bm_sha256)];
+    bm_sha256 salt;
+    int rc;
+
+    gen->space.tenant = r->tenant;
+    memcpy(gen->space.salt, r->cache_space, sizeof gen->space.salt);
+    if (r->adapter == NULL)
+        return 0;
+    memcpy(both, r->cache_space, sizeof r->cache_space);
+    memcpy(both + sizeof r->cache_space, bm_adapter_hash(r->adapter), sizeof(bm_sha256));
+    if ((rc = bm_sha256_bytes(&salt, both, sizeof both, err)) == 0)
+        memcpy(gen->space.salt, salt.bytes, sizeof salt.bytes);
+    return rc;
+}
+
 static int make_gen(bm_gen *gen, bm_engine *e, const bm_gen_request *request, bm_error *err)
 {
     bm_gen_request *r = &gen->request;
@@ -293,8 +314,8 @@ static int make_gen(bm_gen *gen, bm_engine *e, const bm_gen_request *request, bm
     if (r->prompt == NULL || r->sampling.bias == NULL || gen->seqs == NULL || !copy_stops(gen, request))
         return bm_fail(err, BM_NOMEM, "no memory for a request of %zu tokens", r->n_prompt);
     gen->n_live = r->n_choices;
-    gen->space.tenant = r->tenant;
-    memcpy(gen->space.salt, r->cache_space, sizeof gen->space.salt);
+    if ((rc = make_space(gen, err)) < 0)
+        return rc;
     if (r->no_cache || e->options.no_prefix_cache)
         gen->space.lone = (uint64_t)(uintptr_t)gen;      /* only its own choices share */
     if ((rc = plan_pages(gen, err)) < 0 || (rc = make_seqs(gen, err)) < 0)
@@ -321,9 +342,12 @@ void bm_gen_unref(bm_gen *gen)
 {
     bm_loaded *loaded = gen->loaded;
 
+    bm_adapter *adapter = gen->request.adapter;
+
     if (atomic_fetch_sub(&gen->refs, 1) != 1)
         return;
     gen_free(gen);
+    bm_adapter_free(adapter);
     bm_loaded_unref(loaded);
 }
 
@@ -346,12 +370,15 @@ int bm_gen_submit(bm_gen **out, bm_engine *engine, const bm_gen_request *request
         return rc;
     }
     bm_loaded_ref(gen->loaded);
+    if (request->adapter != NULL)
+        bm_adapter_ref(request->adapter);
     pthread_mutex_lock(&engine->lock);
     if ((rc = bm_queue_add(engine, gen, err)) == 0)
         pthread_cond_signal(&engine->work);
     pthread_mutex_unlock(&engine->lock);
     if (rc < 0) {
         gen_free(gen);
+        bm_adapter_free(request->adapter);
         bm_loaded_unref(request->model);
         return rc;
     }

@@ -363,6 +363,7 @@ static int load_gguf(bm_loaded **out, bm_engine *e, const bm_gguf *gguf, const b
     }
     r->finish_pack = o->finish_pack;
     (*out)->tokenizer = r->tokenizer;
+    (*out)->model = r->model;
     (*out)->tmpl = r->tmpl;
     (*out)->template_source = r->template_source;
     (*out)->template_error = template_error;

@@ -12,7 +12,8 @@ static int32_t add_run(bm_engine *e, int *n_runs, bm_seq *seq, const int32_t *to
 {
     n_tokens = bm_seq_take_pages(e, seq, n_tokens);
     BM_CHECK(n_tokens > 0);
-    e->runs[*n_runs] = (bm_run){ .tokens = tokens, .n_tokens = n_tokens, .start = seq->pos, .kv = &seq->kv };
+    e->runs[*n_runs] = (bm_run){ .tokens = tokens, .n_tokens = n_tokens, .start = seq->pos, .kv = &seq->kv,
+                                  .adapter = seq->gen->request.adapter };
     e->run_seqs[(*n_runs)++] = seq;
     return n_tokens;
 }
@@ -32,6 +33,19 @@ static void guess_next(bm_engine *e, bm_seq *seq, bm_draft_offer *offer)
         offer->n = bm_draft_propose(&seq->draft, seq->run + 1, offer->chance, most);
 }
 
+/* Those of one adapter beside each other: its matrices are then read once. Few, or nearly in order: by insertion. */
+static void sort_by_adapter(bm_seq **seqs, int32_t n)
+{
+    for (int32_t i = 1; i < n; i++) {
+        bm_seq *seq = seqs[i];
+        uintptr_t key = (uintptr_t)seq->gen->request.adapter;
+        int32_t at = i;
+        for (; at > 0 && (uintptr_t)seqs[at - 1]->gen->request.adapter > key; at--)
+            seqs[at] = seqs[at - 1];
+        seqs[at] = seq;
+    }
+}
+
 /* The decoding sequences, each with as many guesses as pay. Returns the number of rows. */
 static int32_t add_decodes(bm_engine *e, const bm_loaded *model, int *n_runs)
 {
@@ -42,6 +56,7 @@ static int32_t add_decodes(bm_engine *e, const bm_loaded *model, int *n_runs)
         for (int c = 0; e->active[i]->loaded == model && c < e->active[i]->request.n_choices; c++)
             if (e->active[i]->seqs[c].state == BM_SEQ_DECODE)
                 e->run_seqs[n++] = &e->active[i]->seqs[c];
+    sort_by_adapter(e->run_seqs, n);
     room = e->options.step_tokens - BM_CHUNK_MIN - n;
     bool few = n < BM_DRAFT_COST_ROWS;
     for (int32_t i = 0; few && i < n; i++)

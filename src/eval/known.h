@@ -1,15 +1,17 @@
 /* known.h - Python functions of lm-eval's own tasks that this program has an equivalent of. A task file names them as
  * `!function module.name`, either by the full name of the installed package (lm_eval.tasks.ifeval.utils.process_results), or
- * relative to a Python file beside it: then that file's SHA-256 must be the one that the equivalent was checked against. */
+ * relative to a Python file beside it: then that file's SHA-256 must be the one that the equivalent was checked against. Most are a few lines of string handling:
+ * here they are Jinja templates over the document's fields. */
 #pragma once
-#include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include "base/error.h"
 
 typedef enum bm_known_kind {
-    BM_KNOWN_TEXT,                       /* document -> string: doc_to_text, doc_to_target */
-    BM_KNOWN_CHOICES,                    /* document -> list of strings */
-    BM_KNOWN_DOCS,                       /* process_docs: document -> document */
+    BM_KNOWN_TEXT,                       /* doc_to_text, doc_to_target: document -> string, the template's output */
+    BM_KNOWN_VALUE,                      /* doc_to_*: document -> what the template's output is as a Python literal */
+    BM_KNOWN_DOCS,                       /* process_docs: the literal is a dict whose items are set in the document */
+    BM_KNOWN_KEEP,                       /* process_docs: documents for which it is True stay */
     BM_KNOWN_RESULTS,                    /* process_results: scored by the rule `results` */
     BM_KNOWN_AGGREGATION                 /* aggregation: `aggregation` */
 } bm_known_kind;
@@ -33,8 +35,7 @@ typedef struct bm_known {
     bm_known_kind kind;
     bm_results_rule results;
     bm_known_aggregation aggregation;
-    int (*apply)(const struct bm_known *self, const json_t *doc, json_t **out, bm_error *err);   /* TEXT, CHOICES, DOCS */
-    const char *const *words;            /* for apply: what makes one function of a family another */
+    const char *template_text;           /* the function's body as a template of the tasks' Jinja environment, or NULL */
 } bm_known;
 
 /* The equivalent of `!function spec` in a YAML file of folder dir. NULL: there is none; why (at most 200 bytes) says it. */

@@ -238,6 +238,8 @@ const unsigned char *bm_adapter_hash(const bm_adapter *a) { return a->hash.bytes
 
 size_t bm_adapter_bytes(const bm_adapter *a) { return a->len_bytes; }
 
+bool bm_adapter_fits(const bm_adapter *a, const bm_model *model) { return a->model == model; }
+
 /* ---- running ---- */
 
 /* The part of a span that lies in [t_begin, t_end); false: none. */

@@ -35,3 +35,4 @@ void bm_adapter_ref(bm_adapter *adapter);
 void bm_adapter_free(bm_adapter *adapter);           /* gives up one reference; NULL is fine */
 const unsigned char *bm_adapter_hash(const bm_adapter *adapter);     /* [32] */
 size_t bm_adapter_bytes(const bm_adapter *adapter);
+bool bm_adapter_fits(const bm_adapter *adapter, const bm_model *model);      /* it was made for this model */

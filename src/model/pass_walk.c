@@ -77,6 +77,8 @@ bool bm_train_lora_find(const bm_train_walk *w, int layer, bm_lora_site site, bm
     return true;
 }
 
+/* Forward's products are f32 in the fast mode too, as in serving: the sums differ in their order only, so that the losses of
+ * training are those of serving. */
 void bm_train_lora_down(const bm_train_walk *w, int layer, bm_lora_site site, const float *x, int64_t t_begin, int64_t t_end)
 {
     bm_lora_use l;
@@ -86,7 +88,7 @@ void bm_train_lora_down(const bm_train_walk *w, int layer, bm_lora_site site, co
     w->p->grad->gemm(&(bm_gemm){ .m = t_end - t_begin, .n = l.rank, .k = l.n_in, .a = x + t_begin * l.n_in, .a_row = l.n_in,
                                  .a_col = 1, .b = l.a, .b_row = 1, .b_col = l.n_in,
                                  .c = bm_pass_saved(w->p, layer)->u[site] + t_begin * l.rank, .c_row = l.rank, .alpha = 1,
-                                 .exact = w->p->exact });
+                                 .exact = true });
 }
 
 void bm_train_lora_up(const bm_train_walk *w, int layer, bm_lora_site site, int64_t row, int64_t n_rows, int64_t t_begin, int64_t t_end,
@@ -99,7 +101,7 @@ void bm_train_lora_up(const bm_train_walk *w, int layer, bm_lora_site site, int6
     w->p->grad->gemm(&(bm_gemm){ .m = t_end - t_begin, .n = n_rows, .k = l.rank,
                                  .a = bm_pass_saved(w->p, layer)->u[site] + t_begin * l.rank, .a_row = l.rank, .a_col = 1,
                                  .b = l.b + row * l.rank, .b_row = 1, .b_col = l.rank, .c = out, .c_row = out_stride,
-                                 .alpha = l.scale, .add = true, .exact = w->p->exact });
+                                 .alpha = l.scale, .add = true, .exact = true });
 }
 
 /* The values as a served adapter has them. The gradient is that at these values, and goes to the masters unchanged. */

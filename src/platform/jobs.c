@@ -154,10 +154,10 @@ static void add_job(bm_jobs *jobs, job *j)
 static int64_t memory_budget(const bm_run_row *run)
 {
     json_t *settings = json_loads(run->settings, 0, NULL);
-    int64_t bytes = json_integer_value(json_object_get(settings, "memory_bytes"));
+    int64_t mib = json_integer_value(json_object_get(settings, "memory_mib"));
 
     json_decref(settings);
-    return bytes;
+    return mib > 0 && mib < 1 << 30 ? mib << 20 : 0;
 }
 
 static void fail_start(bm_jobs *jobs, job *j, const bm_error *why)

@@ -23,8 +23,11 @@ static void set_deadline(bm_conn *c, int seconds) { c->deadline_ns = bm_now_ns()
 static void forget_body(bm_conn *c)
 {
     c->http->bodies_bytes -= c->body_charged;
-    c->body_charged = 0;
+    c->body_charged = c->body_sunk = 0;
     bm_buf_done(&c->x.body);
+    if (c->x.sink != NULL)
+        c->x.sink->drop(c->x.sink);
+    c->x.sink = NULL;
 }
 
 void bm_conn_discard(bm_conn *c)
@@ -221,13 +224,17 @@ static void refuse(bm_conn *c, int status, const char *why)
 /* The body's bytes count against the sum of all bodies before they are kept. */
 static bool charge_body(bm_conn *c, uint64_t len)
 {
+    uint64_t most = c->x.sink != NULL ? c->x.sink->max_bytes : c->http->limits.max_body_bytes;
     char why[128];
 
-    if (len > c->http->limits.max_body_bytes - c->x.body.len) {
-        snprintf(why, sizeof why, "the body is larger than the %zu bytes that this server reads",
-                 c->http->limits.max_body_bytes);
+    if (len > most - (c->x.sink != NULL ? c->body_sunk : c->x.body.len)) {
+        snprintf(why, sizeof why, "the body is larger than the %llu bytes that this server reads", (unsigned long long)most);
         refuse(c, 413, why);
         return false;
+    }
+    if (c->x.sink != NULL) {
+        c->body_sunk += len;
+        return true;
     }
     if (c->http->bodies_bytes + len > c->http->limits.max_bodies_bytes) {
         refuse(c, 503, "too many large requests are being read at once");
@@ -304,6 +311,21 @@ static bool read_head(bm_conn *c)
     return true;
 }
 
+/* false: refused. */
+static bool take_bytes(bm_conn *c, const void *bytes, size_t len)
+{
+    const char *why = "the body was refused";
+    int status;
+
+    if (c->x.sink == NULL)
+        bm_buf_add(&c->x.body, bytes, len);
+    else if ((status = c->x.sink->take(c->x.sink, bytes, len, &why)) != 0) {
+        refuse(c, status, why);
+        return false;
+    }
+    return true;
+}
+
 /* Move up to c->want bytes of input into the body; true once all are there. */
 static bool read_wanted(bm_conn *c)
 {
@@ -312,7 +334,8 @@ static bool read_wanted(bm_conn *c)
     while (c->want > 0 && evbuffer_get_length(in) > 0) {
         size_t n = evbuffer_get_contiguous_space(in);
         n = n == 0 ? 1 : n < c->want ? n : (size_t)c->want;
-        bm_buf_add(&c->x.body, evbuffer_pullup(in, (ev_ssize_t)n), n);
+        if (!take_bytes(c, evbuffer_pullup(in, (ev_ssize_t)n), n))
+            return false;
         evbuffer_drain(in, n);
         c->want -= n;
         set_deadline(c, c->http->limits.stall_seconds);

@@ -8,6 +8,7 @@
 #include <event2/event.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "base/buf.h"
 #include "base/error.h"
 #include "platform/keys.h"
@@ -16,12 +17,21 @@
 typedef struct bm_http bm_http;
 typedef struct bm_conn bm_conn;
 
+/* Where the bytes of a body go as they come, instead of into memory: the first member of its owner's struct. */
+typedef struct bm_body_sink {
+    /* 0, or the HTTP status to refuse the request with, and *why. */
+    int (*take)(struct bm_body_sink *sink, const void *bytes, size_t len, const char **why);
+    void (*drop)(struct bm_body_sink *sink);     /* the request does not come to its handler: forget what was taken */
+    uint64_t max_bytes;
+} bm_body_sink;
+
 /* A request and the way to answer it; valid from `head` until the reply has ended or `gone` was called. */
 typedef struct bm_exchange {
     bm_conn *conn;
     bm_http_head head;
     char request_id[40];         /* "req_" and 24 digits */
     bm_buf body;
+    bm_body_sink *sink;          /* set by `head`: takes the body. The handler of the request takes it over and sets NULL */
     bool local;                  /* came over the Unix socket, from this user */
     /* The handler's own; zero at first. */
     const struct bm_route *route;
@@ -42,7 +52,7 @@ typedef struct bm_http_handler {
 } bm_http_handler;
 
 typedef struct bm_http_limits {
-    size_t max_body_bytes;       /* of one request */
+    size_t max_body_bytes;       /* of one request that is kept in memory */
     size_t max_bodies_bytes;     /* of all together */
     size_t max_output_bytes;     /* waiting for a slow reader */
     int max_connections;

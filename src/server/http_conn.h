@@ -22,6 +22,7 @@ struct bm_conn {
     char *head_bytes;            /* what x.head points into */
     uint64_t want;               /* bytes of the body, or chunk, still to come */
     size_t body_charged;
+    uint64_t body_sunk;          /* bytes that a sink was or will be given */
     int64_t deadline_ns;         /* 0: none */
     int64_t body_limit_ns;       /* when the whole body must be there */
     int n_trailers;

@@ -13,10 +13,13 @@ typedef struct bm_call bm_call;
 typedef struct bm_holder { void (*gone)(struct bm_holder *holder); } bm_holder;
 
 typedef struct bm_route {
-    const char *method, *path;           /* a path that ends with '*' takes any rest */
-    bool open;                           /* needs no key */
+    const char *method, *path;           /* '*' takes a segment, at the end of a path any rest */
+    unsigned scope;                      /* that a key needs; BM_OPEN: no key at all */
     void (*handle)(bm_server *server, bm_exchange *x);
+    /* A body that is no JSON goes through here while it comes: sets x->sink, or replies and returns true. NULL: JSON, kept. */
+    bool (*body)(bm_server *server, bm_exchange *x);
 } bm_route;
+enum { BM_OPEN = 0 };
 
 struct bm_server {
     bm_server_options options;

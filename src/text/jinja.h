@@ -86,7 +86,7 @@ enum { BM_J_KEYS, BM_J_VALUES, BM_J_ITEMS };
 struct bm_jview { bm_jdict *dict; int kind; };
 struct bm_jgen { bm_jlist *list; size_t pos; };
 struct bm_jcycler { bm_jlist *items; bm_jval sep; size_t pos; };
-struct bm_jundef { const char *hint; bm_jval obj; bm_jstr *name; bm_jval key; };
+struct bm_jundef { const char *hint; bm_jval obj; bm_jstr *name; bm_jval key; bool lenient; };    /* lenient: even in a plain template */
 struct bm_jmacro { const bm_jnode *node; bm_jenv *env; };          /* env: where it was defined */
 
 /* A builder of strings; the first failure sticks in the run, and finish gives NULL then. */
@@ -119,6 +119,7 @@ struct bm_jrun {
     bm_error *err;
     int rc;                           /* 0, or what the run failed with */
     uint32_t err_pos;                 /* byte in the source; UINT32_MAX: none yet */
+    bool plain;                       /* the template's: StrictUndefined */
     bool bare;                        /* raise_exception's own words: no position in front */
     size_t steps, max_steps;
     int depth;
@@ -207,6 +208,8 @@ bool     bm_jval_undef(bm_jrun *r, const char *hint, bm_jval *out);
 bool     bm_jval_no_name(bm_jrun *r, bm_jstr *name, bm_jval *out);           /* 'x' is undefined */
 bool     bm_jval_no_key(bm_jrun *r, bm_jval obj, bm_jval key, bm_jval *out); /* 'dict object' has no attribute 'x' */
 bool     bm_jval_touch(bm_jrun *r, bm_jval undef);                  /* raise its UndefinedError; false */
+static inline bool bm_jval_strict(const bm_jrun *r, bm_jval v) { return v.type == BM_J_UNDEF && r->plain && !v.undef->lenient; }
+bool     bm_jval_test(bm_jrun *r, bm_jval v, bool *out);            /* bool(v): an undefined value of a plain template fails */
 
 /* jinja_repr.c */
 bool     bm_jval_write(bm_jsb *b, bm_jval v);                       /* str(v) */
@@ -236,6 +239,7 @@ bool bm_j_printable(uint32_t cp);
 
 /* jinja_filter*.c, jinja_test.c, jinja_method*.c, jinja_call.c: tables and look-ups */
 const bm_jdef *bm_jfilter_find(const char *name);
+extern const bm_jdef bm_jfilter_regex;                               /* regex_replace: only plain templates have it */
 const bm_jdef *bm_jtest_find(const char *name);
 const bm_jdef *bm_jmethod_find(bm_jval self, const bm_jstr *name, bool *unsafe);
 const bm_jdef *bm_jfunc_find(const char *name);

@@ -58,6 +58,7 @@ typedef struct bm_jname { bm_jstr *text; bool loaded; } bm_jname;
 
 struct bm_template {
     bm_arena arena;
+    bool plain;                            /* evaluation tasks: see bm_template_compile_plain */
     char *source;                          /* valid UTF-8, newlines are \n */
     size_t len;
     bm_jname *names;

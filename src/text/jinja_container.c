@@ -169,6 +169,8 @@ bool bm_jval_iterable(bm_jval v)
 bool bm_jiter_open(bm_jrun *r, bm_jval of, bm_jiter *it)
 {
     *it = (bm_jiter){.of = of};
+    if (bm_jval_strict(r, of))
+        return bm_jval_touch(r, of);
     if (!bm_jval_iterable(of) || of.type == BM_J_LOOP)
         return bm_jrun_fail(r, "'%s' object is not iterable", bm_jval_type(of));
     return of.type != BM_J_STR || bm_jstr_flat(r, of.s);

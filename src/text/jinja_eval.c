@@ -79,22 +79,28 @@ static bool eval_binary(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *ou
 
 static bool eval_logic(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *out)
 {
-    if (!bm_jeval(r, env, n->a, out))
+    bool test;
+
+    if (!bm_jeval(r, env, n->a, out) || !bm_jval_test(r, *out, &test))
         return false;
-    return bm_jval_true(*out) == (n->kind == BM_N_OR) || bm_jeval(r, env, n->b, out);
+    return test == (n->kind == BM_N_OR) || bm_jeval(r, env, n->b, out);
 }
 
 static bool eval_cond(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *out)
 {
     bm_jval test;
+    bool holds;
 
-    if (!bm_jeval(r, env, n->a, &test))
+    if (!bm_jeval(r, env, n->a, &test) || !bm_jval_test(r, test, &holds))
         return false;
-    if (bm_jval_true(test))
+    if (holds)
         return bm_jeval(r, env, n->b, out);
     if (n->c != NULL)
         return bm_jeval(r, env, n->c, out);
-    return bm_jval_undef(r, "the inline if-expression evaluated to false and no else section was defined.", out);
+    if (!bm_jval_undef(r, "the inline if-expression evaluated to false and no else section was defined.", out))
+        return false;
+    out->undef->lenient = true;                          /* jinja2 takes the plain Undefined here, whatever the environment's */
+    return true;
 }
 
 /* ---- attributes and subscripts: environment.getattr and .getitem of jinja2's sandbox ---- */
@@ -394,6 +400,7 @@ static bool eval_filter(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *ou
 static bool eval_some(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *out)
 {
     bm_jval v;
+    bool test;
 
     switch (n->kind) {
     case BM_N_CONST:
@@ -413,7 +420,9 @@ static bool eval_some(bm_jrun *r, bm_jenv *env, const bm_jnode *n, bm_jval *out)
     case BM_N_NOT:
         if (!bm_jeval(r, env, n->a, &v))
             return false;
-        *out = bm_jbool(!bm_jval_true(v));
+        if (!bm_jval_test(r, v, &test))
+            return false;
+        *out = bm_jbool(!test);
         return true;
     case BM_N_AND:
     case BM_N_OR:

@@ -160,15 +160,16 @@ static bool exec_print(bm_jrun *r, bm_jenv *env, const bm_jnode *n)
 static bm_jflow exec_if(bm_jrun *r, bm_jenv *env, const bm_jnode *n)
 {
     bm_jval test;
+    bool holds;
 
-    if (!bm_jeval(r, env, n->a, &test))
+    if (!bm_jeval(r, env, n->a, &test) || !bm_jval_test(r, test, &holds))
         return BM_FLOW_FAIL;
-    if (bm_jval_true(test))
+    if (holds)
         return bm_jexec(r, env, n->kids);
     for (uint32_t i = 0; i < n->alt.n; i++) {
-        if (!bm_jeval(r, env, n->alt.v[i]->a, &test))
+        if (!bm_jeval(r, env, n->alt.v[i]->a, &test) || !bm_jval_test(r, test, &holds))
             return BM_FLOW_FAIL;
-        if (bm_jval_true(test))
+        if (holds)
             return bm_jexec(r, env, n->alt.v[i]->kids);
     }
     return bm_jexec(r, env, n->more);

@@ -1,5 +1,6 @@
 /* jinja_lexer.c - template source to tokens, with jinja2's whitespace control: "-" strips, "+" keeps, and trim_blocks and
- * lstrip_blocks are always on, as transformers sets them. The source has lost its last newline and its \r before this. */
+ * lstrip_blocks on, as transformers sets them (off in plain templates). The source has lost its last newline (but for plain ones)
+ * and its \r before this. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,7 +65,7 @@ static size_t strip_before(const lexer *x, size_t begin, size_t end, char sign, 
 
     if (sign == '-')
         return begin + bm_j_rstrip(x->s + begin, end - begin);
-    if (sign == '+' || is_variable)
+    if (sign == '+' || is_variable || x->c->tmpl->plain)
         return end;
     while (line > begin && x->s[line - 1] != '\n')
         line--;
@@ -79,7 +80,7 @@ static size_t after_end(const lexer *x, size_t pos, char sign)
 {
     if (sign == '-')
         return skip_space(x, pos);
-    return sign != '+' && pos < x->n && x->s[pos] == '\n' ? pos + 1 : pos;
+    return sign != '+' && !x->c->tmpl->plain && pos < x->n && x->s[pos] == '\n' ? pos + 1 : pos;
 }
 
 static bool lex_comment(lexer *x, size_t begin)

@@ -20,6 +20,7 @@ static bool fetch_passing(bm_jrun *r, bm_jloop *loop, bm_jval *out)
 {
     const bm_jnode *n = loop->node;
     bm_jval test;
+    bool holds;
 
     if (loop->test_env == NULL) {
         loop->test_env = bm_jenv_new(r, loop->outer, n->test_frame);
@@ -31,9 +32,9 @@ static bool fetch_passing(bm_jrun *r, bm_jloop *loop, bm_jval *out)
             return false;
         if (out->type == BM_J_MISSING)
             return true;
-        if (!bm_jassign(r, loop->test_env, n->a, *out) || !bm_jeval(r, loop->test_env, n->c, &test))
+        if (!bm_jassign(r, loop->test_env, n->a, *out) || !bm_jeval(r, loop->test_env, n->c, &test) || !bm_jval_test(r, test, &holds))
             return false;
-        if (bm_jval_true(test))
+        if (holds)
             return true;
     }
 }

@@ -204,7 +204,9 @@ bool bm_jval_write(bm_jsb *b, bm_jval v)
         bm_jsb_str(b, v.s);
         return b->run->rc == 0;
     }
-    return v.type == BM_J_UNDEF || bm_jval_repr(b, v);
+    if (v.type == BM_J_UNDEF)
+        return !bm_jval_strict(b->run, v) || bm_jval_touch(b->run, v);
+    return bm_jval_repr(b, v);
 }
 
 bm_jstr *bm_jval_to_str(bm_jrun *r, bm_jval v)

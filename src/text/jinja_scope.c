@@ -494,6 +494,8 @@ static bool resolve_def(walk w, bm_jnode *n)
     const bm_jstr *name = w.c->tmpl->names[n->name].text;
 
     n->def = n->kind == BM_N_FILTER ? bm_jfilter_find(name->data) : bm_jtest_find(name->data);
+    if (n->kind == BM_N_FILTER && w.c->tmpl->plain && bm_jstr_is(name, bm_jfilter_regex.name))
+        n->def = &bm_jfilter_regex;
     if (n->def != NULL || w.soft)
         return true;
     return bm_jcompile_fail(w.c, n->pos, "No %s named '%.80s'.", n->kind == BM_N_FILTER ? "filter" : "test", name->data);

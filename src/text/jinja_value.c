@@ -25,6 +25,12 @@ const char *bm_jval_type(bm_jval v)
     return names[v.type];
 }
 
+bool bm_jval_test(bm_jrun *r, bm_jval v, bool *out)
+{
+    *out = bm_jval_true(v);
+    return !bm_jval_strict(r, v) || bm_jval_touch(r, v);
+}
+
 bool bm_jval_true(bm_jval v)
 {
     switch (v.type) {
@@ -149,6 +155,8 @@ static bool same_type_eq(bm_jrun *r, bm_jval a, bm_jval b, bool *out)
 bool bm_jval_eq(bm_jrun *r, bm_jval a, bm_jval b, bool *out)
 {
     *out = false;
+    if (bm_jval_strict(r, a) || bm_jval_strict(r, b))
+        return bm_jval_touch(r, bm_jval_strict(r, a) ? a : b);
     if (bm_jis_num(a) && bm_jis_num(b)) {
         *out = compare_numbers(a, b) == 0;
         return true;
@@ -253,7 +261,7 @@ bool bm_jval_hash(bm_jrun *r, bm_jval v, uint64_t *out)
     case BM_J_NONE:
     case BM_J_UNDEF:
         *out = v.type;
-        return true;
+        return !bm_jval_strict(r, v) || bm_jval_touch(r, v);
     default:
         *out = bm_hash64(&v.s, sizeof v.s, 3);
         return true;
@@ -283,7 +291,7 @@ bool bm_jval_len(bm_jrun *r, bm_jval v, size_t *out)
         return true;
     case BM_J_UNDEF:
         *out = 0;
-        return true;
+        return !bm_jval_strict(r, v) || bm_jval_touch(r, v);
     default:
         return bm_jrun_fail(r, "object of type '%s' has no len()", bm_jval_type(v));
     }

@@ -31,13 +31,13 @@ static int clean_source(bm_template *t, const char *source, size_t len, bm_error
             b.data[n++] = b.data[i];
         }
     }
-    t->len = n > 0 && b.data[n - 1] == '\n' ? n - 1 : n;
+    t->len = n > 0 && b.data[n - 1] == '\n' && !t->plain ? n - 1 : n;
     t->source = bm_arena_strndup(&t->arena, n > 0 ? b.data : "", t->len);
     bm_buf_done(&b);
     return t->source == NULL ? bm_fail(err, BM_NOMEM, "no memory to compile the chat template") : 0;
 }
 
-int bm_template_compile(bm_template **out, const char *source, size_t len, bm_error *err)
+static int compile(bm_template **out, const char *source, size_t len, bool plain, bm_error *err)
 {
     bm_error local = {0};
     bm_jcompile c = {.err = err == NULL ? &local : err};
@@ -47,6 +47,7 @@ int bm_template_compile(bm_template **out, const char *source, size_t len, bm_er
     if ((c.tmpl = bm_zalloc(sizeof *c.tmpl)) == NULL)
         return bm_fail(err, BM_NOMEM, "no memory to compile the chat template");
     c.tmpl->arena.limit_bytes = MAX_TREE;
+    c.tmpl->plain = plain;
     rc = clean_source(c.tmpl, source, len, c.err);
     if (rc == 0 && !(bm_jlex(&c) && bm_jparse(&c) && bm_jscope(&c)))
         rc = c.err->code;
@@ -56,6 +57,16 @@ int bm_template_compile(bm_template **out, const char *source, size_t len, bm_er
     }
     *out = c.tmpl;
     return 0;
+}
+
+int bm_template_compile(bm_template **out, const char *source, size_t len, bm_error *err)
+{
+    return compile(out, source, len, false, err);
+}
+
+int bm_template_compile_plain(bm_template **out, const char *source, size_t len, bm_error *err)
+{
+    return compile(out, source, len, true, err);
 }
 
 void bm_template_free(bm_template *tmpl)
@@ -173,7 +184,11 @@ static bool set_vars(bm_jrun *r, const bm_render_options *o)
 {
     bm_jval messages, tools = bm_jnone();
 
-    if ((r->vars = bm_jdict_new(r)) == NULL || !set_var(r, "documents", bm_jnone()))
+    if ((r->vars = bm_jdict_new(r)) == NULL)
+        return false;
+    if (r->plain)
+        return o->vars == NULL || from_object(r, o->vars, BM_SPAN_VARS, r->vars);
+    if (!set_var(r, "documents", bm_jnone()))
         return false;
     if (!set_token(r, "bos_token", o->bos_token) || !set_token(r, "eos_token", o->eos_token))
         return false;
@@ -217,7 +232,7 @@ static int take_output(const bm_jrun *r, bm_rendered *out, bm_error *err)
 
 int bm_template_render(const bm_template *tmpl, const bm_render_options *options, bm_rendered *out, bm_error *err)
 {
-    bm_jrun r = {.tmpl = tmpl, .err = err, .err_pos = UINT32_MAX, .now_s = options->now_s,
+    bm_jrun r = {.tmpl = tmpl, .plain = tmpl->plain, .err = err, .err_pos = UINT32_MAX, .now_s = options->now_s,
                  .max_steps = options->max_steps != 0 ? options->max_steps : DEFAULT_STEPS,
                  .arena.limit_bytes = MAX_MEMORY};
     size_t line, column;

@@ -14,6 +14,9 @@ typedef struct bm_template bm_template;
 
 /* Compile source[0..len). Errors: "line L, column C: what". */
 int  bm_template_compile(bm_template **out, const char *source, size_t len, bm_error *err);
+/* The same in the environment of lm-evaluation-harness: StrictUndefined, the last newline is kept, no trim_blocks and no
+ * lstrip_blocks, a filter regex_replace(pattern, repl, count=0). Rendering passes nothing but options.vars. */
+int  bm_template_compile_plain(bm_template **out, const char *source, size_t len, bm_error *err);
 void bm_template_free(bm_template *tmpl);
 
 typedef struct bm_render_options {

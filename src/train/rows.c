@@ -310,3 +310,26 @@ void bm_data_done(bm_data *data)
     bm_free(data->bad);
     memset(data, 0, sizeof *data);
 }
+
+int bm_data_count_rows(bm_data_count *out, const char *path, const char *part, bm_error *err)
+{
+    const bm_data_options options = { .part = part };
+    bm_source *source;
+    uint64_t line;
+    json_t *row;
+    int rc;
+
+    *out = (bm_data_count){ .n_rows = 0 };
+    if ((rc = bm_source_open(&source, path, part, err)) < 0)
+        return rc;
+    out->sha256 = bm_source_sha256(source);
+    while ((rc = bm_source_next(source, &row, &line, err)) == 1 || rc == BM_INVALID) {
+        if (rc == 1 && out->shape == BM_DATA_AUTO)
+            out->shape = bm_example_shape(row, &options);
+        out->n_rows += rc == 1;
+        out->n_bad += rc != 1;
+        json_decref(row);
+    }
+    bm_source_close(source);
+    return rc;
+}

@@ -85,3 +85,7 @@ typedef struct bm_data {
 int  bm_data_read(bm_data *out, const char *path, const bm_data_options *options, const bm_tokenizer *tokenizer,
                   const bm_template *tmpl, bm_error *err);
 void bm_data_done(bm_data *data);
+
+/* The rows of a file without a model: how many can be read, and which shape the first of a known one has (AUTO: none). */
+typedef struct bm_data_count { bm_sha256 sha256; uint64_t n_rows, n_bad; bm_data_shape shape; } bm_data_count;
+int  bm_data_count_rows(bm_data_count *out, const char *path, const char *part, bm_error *err);

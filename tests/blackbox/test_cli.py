@@ -16,10 +16,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("BAIMO_PROGRAM", str(ROOT / "build" / "baimo"))
 TINY = ROOT / "tests" / "oracle" / "models" / "llama.gguf"
 OTHER = ROOT / "tests" / "oracle" / "models" / "qwen2.gguf"
-COMMANDS = ["serve", "chat", "ps", "shelf", "key", "usage", "inspect", "tokenize", "render", "perplexity", "bench", "doctor", "version"]
+COMMANDS = ["serve", "chat", "ps", "shelf", "key", "data", "usage", "inspect", "tokenize", "render", "perplexity", "bench", "doctor", "version"]
 LEAVES = ["serve", "chat", "ps", "usage", "inspect", "tokenize", "render", "perplexity", "bench", "doctor", "version", "run", "pull",
           "list", "show", "rm"] + ["shelf " + s for s in ("add", "scan", "ls", "show", "rm", "alias")] + \
-         ["key " + s for s in ("add", "ls", "revoke")]
+         ["key " + s for s in ("add", "ls", "revoke")] + ["data " + s for s in ("check", "add", "ls", "show", "rm")]
 
 
 class Baimo:

@@ -454,7 +454,7 @@ static void children_are_idle_first_to_go_and_inherit_nothing(void **state)
     write_script("sleep 0.2; { cut -d' ' -f41 /proc/$$/stat; cat /proc/$$/oom_score_adj; ulimit -c; ulimit -d; echo \"[$SECRET_API_KEY]\";"
                  " for f in /proc/$$/fd/*; do n=${f##*/}; [ $n -gt 3 ] && [ $n -lt 10 ] && [ -e $f ] && echo $n; done; } > facts\n"
                  "say '{\"event\":\"done\",\"result\":{\"loss\":1.5}}'");
-    bm_run_row run = { .kind = "tune", .name = "one", .settings = (char *)(uintptr_t)"{\"memory_bytes\":1073741824}" };
+    bm_run_row run = { .kind = "tune", .name = "one", .settings = (char *)(uintptr_t)"{\"memory_mib\":1024}" };
     assert_int_equal(bm_job_create(store, &run, "{}", 2, NULL), 0);
     bm_jobs *jobs = open_jobs(false);
     bm_run_row now = wait_state(&run, "succeeded");

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "store/datasets.h"
 #include "store/db.h"
 #include "store/keys.h"
 #include "store/ledger.h"
@@ -242,6 +243,45 @@ static void models_are_kept_by_name_whatever_the_name_holds(void **state)
     bm_store_close(store);
 }
 
+static bm_dataset_row a_dataset(const char *name, const char *hub, const char *split)
+{
+    bm_dataset_row row = { .size_bytes = 10, .n_rows = 3, .n_tokens = 77, .created_ms = 5 };
+
+    snprintf(row.name, sizeof row.name, "%s", name);
+    snprintf(row.hub, sizeof row.hub, "%s", hub);
+    snprintf(row.split, sizeof row.split, "%s", split);
+    snprintf(row.path, sizeof row.path, "/data/%s.jsonl", name);
+    memset(row.sha256, 'a', 64);
+    return row;
+}
+
+static void data_sets_are_kept_by_name_and_answer_for_one_split_each(void **state)
+{
+    bm_store *store = open_store();
+    bm_dataset_row b = a_dataset("b", "", ""), a = a_dataset("a", "owner/set", "test"), c = a_dataset("c", "owner/set", "test"), *rows;
+    size_t n;
+    bm_error err;
+
+    (void)state;
+    assert_int_equal(bm_datasets_insert(store, &b, &err), 0);
+    assert_int_equal(bm_datasets_insert(store, &b, &err), BM_EXISTS);
+    assert_int_equal(bm_datasets_insert(store, &a, &err), 0);
+    assert_int_equal(bm_datasets_insert(store, &c, &err), BM_EXISTS);
+    assert_non_null(strstr(err.msg, "owner/set:test"));
+    snprintf(c.split, sizeof c.split, "train");
+    assert_int_equal(bm_datasets_insert(store, &c, &err), 0);
+    assert_int_equal(bm_datasets_list(store, &rows, &n, &err), 0);
+    assert_int_equal(n, 3);
+    assert_string_equal(rows[0].name, "a");
+    assert_string_equal(rows[0].hub, "owner/set");
+    assert_int_equal(rows[1].n_tokens, 77);
+    assert_string_equal(rows[2].split, "train");
+    bm_free(rows);
+    assert_int_equal(bm_datasets_delete(store, "a", &err), 0);
+    assert_int_equal(bm_datasets_delete(store, "a", &err), BM_NOTFOUND);
+    bm_store_close(store);
+}
+
 static void alias_moves_and_remembers_and_leaves_with_its_model(void **state)
 {
     bm_store *store = open_store();
@@ -384,6 +424,7 @@ int main(void)
         T(failed_migration_changes_nothing),
         T(many_openers_at_once_all_get_the_same_store),
         T(models_are_kept_by_name_whatever_the_name_holds),
+        T(data_sets_are_kept_by_name_and_answer_for_one_split_each),
         T(alias_moves_and_remembers_and_leaves_with_its_model),
         T(ledger_rows_cannot_change_or_leave),
         T(ledger_of_many_threads_adds_up),
