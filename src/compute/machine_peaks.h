@@ -11,10 +11,11 @@ double bm_peak_fp32_avx512(long rounds);
 double bm_peak_int8_avx512(long rounds);
 double bm_peak_bf16_avx512bf16(long rounds);
 
-/* Twelve chains of `step` on registers of `vec`, which the empty statements hide from the optimiser. */
+/* Twelve chains of `step` on registers of `vec`. The empty statements hide from the optimiser what a, b and the chains begin with: it
+ * would make one chain of twelve equal ones. */
 #define BM_PEAK_LOOP(vec, start, step, ops) \
     vec c[BM_PEAK_CHAINS]; \
-    _Pragma("GCC unroll 12") for (int i = 0; i < BM_PEAK_CHAINS; i++) c[i] = start; \
+    _Pragma("GCC unroll 12") for (int i = 0; i < BM_PEAK_CHAINS; i++) { c[i] = start; __asm__ volatile("" : "+v"(c[i])); } \
     for (long n = 0; n < rounds; n++) { \
         _Pragma("GCC unroll 12") for (int i = 0; i < BM_PEAK_CHAINS; i++) c[i] = step; \
         __asm__ volatile("" : "+v"(a), "+v"(b)); \
