@@ -1,6 +1,7 @@
 /* main.c - the program: one table of commands. */
 #include "cli/cli.h"
 #include "base/nearest.h"
+#include "cli/job.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -34,6 +35,7 @@ static const command commands[] = {
     { "doctor",     cmd_doctor,     NULL,   "is this machine fit, and what helps" },
     { "version",    cmd_version,    NULL,   "the version" },
     { "help",       cmd_help,       NULL,   "help for a command" },
+    { "job",        cmd_job,        NULL,   NULL },
     { "run",        cmd_chat,       NULL,   NULL },
     { "pull",       cmd_shelf,      "add",  NULL },
     { "list",       cmd_shelf,      "ls",   NULL },

@@ -1,6 +1,5 @@
 /* job.c - job.json, read and written by one table of its keys. */
 #include "train/job.h"
-#include "base/json_out.h"
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "model/lora.h"
@@ -382,6 +381,12 @@ static void write_targets(bm_json *j, unsigned sites)
     bm_json_close(j, ']');
 }
 
+void bm_tune_options_json(bm_json *j, const bm_tune_job *job)
+{
+    write_targets(j, job->train.adapter.sites);
+    write_fields(j, option_fields, job);
+}
+
 int bm_tune_job_write(bm_buf *out, const bm_tune_job *job, bm_error *err)
 {
     bm_json j = { out, false };
@@ -407,8 +412,7 @@ int bm_tune_job_write(bm_buf *out, const bm_tune_job *job, bm_error *err)
     bm_json_close(&j, ']');
     bm_json_key(&j, "options");
     bm_json_open(&j, '{');
-    write_targets(&j, job->train.adapter.sites);
-    write_fields(&j, option_fields, job);
+    bm_tune_options_json(&j, job);
     bm_json_close(&j, '}');
     bm_json_close(&j, '}');
     if (out->failed)

@@ -41,7 +41,7 @@
  *     {"event":"stopped","step":..}
  *     {"event":"error","code":"out_of_memory","message":..,"hint":..} */
 #pragma once
-#include "base/buf.h"
+#include "base/json_out.h"
 #include "train/rows.h"
 #include "train/trainer.h"
 
@@ -75,5 +75,7 @@ int  bm_tune_job_parse(bm_tune_job *out, const char *text, size_t len, bm_error 
 void bm_tune_job_done(bm_tune_job *job);
 /* The text of job.json, as parse reads it: how a command or a route makes one. Checks what parse checks. */
 int  bm_tune_job_write(bm_buf *out, const bm_tune_job *job, bm_error *err);
+/* The members of "options" alone, into an object that is open. */
+void bm_tune_options_json(bm_json *j, const bm_tune_job *job);
 /* Names of PEFT's modules, or "all-linear", into bits of bm_lora_site. BM_INVALID names those that are known. */
 int  bm_tune_sites(const char *names, unsigned *sites, bm_error *err);       /* comma-separated */
