@@ -206,10 +206,14 @@ static int read_file(json_t *rows, const char *builder, const char *path, const 
     return rc;
 }
 
-static int note_features(bm_docs *d, bm_error *err)
+int bm_docs_note_features(bm_docs *d, bm_error *err)
 {
     json_t *first = json_array_get(d->rows, 0);
 
+    for (size_t i = 0; i < d->n_features; i++)
+        bm_free(d->features[i]);
+    bm_free(d->features);
+    d->features = NULL, d->n_features = 0;
     d->n = json_array_size(d->rows);
     if (d->n == 0)
         return bm_fail(err, BM_INVALID, "%s: no rows", d->path != NULL ? d->path : "samples");
@@ -236,7 +240,7 @@ static int read_paths(bm_docs **out, const char *builder, const paths *files, co
     for (size_t i = 0; i < files->n && rc == 0; i++)
         rc = read_file(d->rows, builder, files->v[i], kwargs, err);
     if (rc == 0 && (rc = bm_docs_unify(d->rows, d->path, err)) == 0)
-        rc = note_features(d, err);
+        rc = bm_docs_note_features(d, err);
     if (rc < 0)
         bm_docs_free(d);
     else

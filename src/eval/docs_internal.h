@@ -17,3 +17,5 @@ int bm_docs_read_text(bm_docs_reader *r);
 int bm_docs_no_memory(bm_error *err, const char *path);
 /* docs_types.c: give every row every column, nested ones too, and reals where a column has any. */
 int bm_docs_unify(json_t *rows, const char *path, bm_error *err);
+/* Fill n and features from the rows; no rows are an error. */
+int bm_docs_note_features(bm_docs *docs, bm_error *err);
