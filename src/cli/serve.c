@@ -7,7 +7,9 @@
 #include "platform/home.h"
 #include "platform/keys.h"
 #include "platform/ledger.h"
+#include "platform/jobs.h"
 #include "platform/pool.h"
+#include "platform/tune.h"
 #include "server/server.h"
 
 #include <errno.h>
@@ -25,13 +27,14 @@ typedef struct serve {
     cli_list models, allow_hosts;
     const char *host;
     int64_t port, ctx, parallel, threads, max_seqs, max_queue, drain_seconds;
-    bool no_speculation, no_pack, no_prefix_cache;
+    bool no_speculation, no_pack, no_prefix_cache, no_jobs, no_job_pause;
     /* owned */
     char *home, *pack_dir;
     char socket_path[108];
     bm_store *store;
     bm_engine *engine;
     bm_pool *pool;
+    bm_jobs *jobs;
     bm_server *server;
     /* the starter: watches the load, measures, prints */
     pthread_t starter;
@@ -244,7 +247,8 @@ static int open_server(serve *s, bm_error *err)
 {
     bm_server_options options = {
         .host = s->host, .port = (int)s->port, .allow_hosts = s->allow_hosts.items, .n_allow_hosts = (size_t)s->allow_hosts.n,
-        .drain_seconds = (int)s->drain_seconds, .store = s->store, .pool = s->pool, .engine = s->engine, .log = log_line,
+        .drain_seconds = (int)s->drain_seconds, .store = s->store, .pool = s->pool, .engine = s->engine, .jobs = s->jobs,
+        .log = log_line,
     };
     bm_error why;
 
@@ -253,6 +257,28 @@ static int open_server(serve *s, bm_error *err)
     else
         log_line(NULL, why.msg);
     return bm_server_new(&s->server, &options, err);
+}
+
+/* ---- jobs beside the requests ---- */
+
+static int job_finished(void *arg, const bm_run_row *run, const char *dir, bm_error *err)
+{
+    return strcmp(run->kind, "tune") == 0 ? bm_tune_shelve(((serve *)arg)->store, run, dir, err) : 0;
+}
+
+static bool requests_run(void *arg)
+{
+    bm_engine_stats stats;
+
+    bm_engine_get_stats(((serve *)arg)->engine, &stats);
+    return stats.active_seqs > 0;
+}
+
+static int open_jobs(serve *s, bm_error *err)
+{
+    bm_jobs_options options = { .finished = job_finished, .busy = s->no_job_pause ? NULL : requests_run, .log = log_line, .arg = s };
+
+    return s->no_jobs ? 0 : bm_jobs_new(&s->jobs, s->store, &options, err);
 }
 
 static int start(serve *s, bm_error *err)
@@ -274,7 +300,7 @@ static int start(serve *s, bm_error *err)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     for (int i = 0; i < s->models.n && rc == 0; i++)         /* they load while the server is made */
         rc = bm_pool_want(s->pool, s->models.items[i], err);
-    if (rc < 0 || (rc = open_server(s, err)) < 0)
+    if (rc < 0 || (rc = open_jobs(s, err)) < 0 || (rc = open_server(s, err)) < 0)
         return rc;
     return start_starter(s, err);
 }
@@ -282,6 +308,7 @@ static int start(serve *s, bm_error *err)
 static void stop(serve *s)
 {
     stop_starter(s);
+    bm_jobs_free(s->jobs);
     bm_pool_free(s->pool);
     bm_server_free(s->server);
     bm_engine_free(s->engine);
@@ -334,6 +361,9 @@ int cmd_serve(int argc, char **argv)
           "how long a stop waits for running requests (default 30)" },
         { "no-pack", NULL, CLI_FLAG, &s.no_pack, 0, 0, NULL,
           CLI_NO_PACK_HELP },
+        { "no-jobs", NULL, CLI_FLAG, &s.no_jobs, 0, 0, NULL, "leave tunings and evaluations to others" },
+        { "no-job-pause", NULL, CLI_FLAG, &s.no_job_pause, 0, 0, NULL,
+          "let jobs run on at idle priority while requests are\ncomputed; without, they make way" },
         { "allow-host", NULL, CLI_LIST, &s.allow_hosts, 0, 0, "NAME",
           "a further name that Host and Origin may carry, as behind\na proxy" },
         { .name = NULL },

@@ -46,14 +46,14 @@ bool cli_server_runs(const char *home)
     return runs;
 }
 
-static void log_line(void *arg, const char *line)
+static int job_finished(void *arg, const bm_run_row *run, const char *dir, bm_error *err)
 {
-    (void)arg, (void)line;       /* the follower tells what happens */
+    return strcmp(run->kind, "tune") == 0 ? bm_tune_shelve(arg, run, dir, err) : 0;
 }
 
 int cli_jobs_open(bm_jobs **out, bm_store *store, const char *only, bm_error *err)
 {
-    bm_jobs_options options = { .only = only, .log = log_line };
+    bm_jobs_options options = { .only = only, .finished = job_finished, .arg = store };
 
     return bm_jobs_new(out, store, &options, err);
 }

@@ -44,3 +44,7 @@ int  bm_tune_text(bm_store *store, const bm_tune_request *request, bool dry_run,
 /* The loss curve of a run out of its events: *out [*n], the caller's to bm_free. NaN: not measured at that step. */
 typedef struct bm_tune_point { int64_t step, tokens; double loss, valid_loss, lr, tokens_per_s; } bm_tune_point;
 int  bm_tune_curve(bm_store *store, int64_t run, bm_tune_point **out, size_t *n, bm_error *err);
+
+/* The adapter that a finished run left in its directory goes on the shelf: moved to home/adapters/RUN, recorded with base, data,
+ * settings, curve and version. Done before: 0. BM_INVALID when it belongs to another base than the run's. */
+int  bm_tune_shelve(bm_store *store, const bm_run_row *run, const char *dir, bm_error *err);

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/hash.h"
@@ -136,6 +138,25 @@ void bm_exchange_reply(bm_exchange *x, int status, const char *type, const char 
     write_head(x, status, type, extra, status == 204 ? "" : length);
     if (strcmp(x->head.method, "HEAD") != 0)
         bufferevent_write(c->bev, body, len);
+    finish_reply(c);
+}
+
+void bm_exchange_file(bm_exchange *x, const char *type, int fd)
+{
+    bm_conn *c = x->conn;
+    char length[48];
+    struct stat st;
+
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        bm_exchange_status(x, 500, "the file cannot be read", NULL, NULL);
+        return;
+    }
+    snprintf(length, sizeof length, "Content-Length: %lld\r\n", (long long)st.st_size);
+    write_head(x, 200, type, NULL, length);
+    if (strcmp(x->head.method, "HEAD") == 0 || st.st_size == 0 ||
+        evbuffer_add_file(bufferevent_get_output(c->bev), fd, 0, st.st_size) < 0)
+        close(fd);                                   /* without its bytes the client sees a short reply */
     finish_reply(c);
 }
 

@@ -76,6 +76,8 @@ void bm_http_free(bm_http *http);                    /* closes every connection 
 void bm_exchange_allow_origin(bm_exchange *x, const char *origin);
 /* A whole reply. extra: further header lines, each with CRLF, or NULL. */
 void bm_exchange_reply(bm_exchange *x, int status, const char *type, const char *extra, const void *body, size_t len);
+/* A whole reply out of an open file, which is closed with it. */
+void bm_exchange_file(bm_exchange *x, const char *type, int fd);
 void bm_exchange_error(bm_exchange *x, const bm_error *err);
 void bm_exchange_status(bm_exchange *x, int status, const char *message, const char *hint, const char *extra);
 /* A reply in pieces. send: false when the reader is too slow; the connection is closed then and the exchange is dead. */

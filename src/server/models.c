@@ -1,4 +1,5 @@
 /* models.c - what there is and how it goes: /v1/models, /v1/ps, /health. Lists come from the store, so a worker makes them. */
+#include "server/ask.h"
 #include "server/state.h"
 
 #include <stddef.h>
@@ -10,69 +11,6 @@
 #include "base/json_out.h"
 #include "base/mem.h"
 #include "platform/shelf.h"
-
-typedef struct query {
-    bm_holder holder;                    /* first */
-    bm_job job;
-    bm_server *server;
-    bm_exchange *x;                      /* NULL: the client left */
-    int (*fill)(struct query *q);        /* in a worker: JSON into out, or a code and err */
-    char name[512];
-    int connections, in_flight;          /* taken on the loop */
-    bool draining;
-    bm_buf out;
-    int rc;
-    bm_error err;
-} query;
-
-static void query_gone(bm_holder *holder) { ((query *)(void *)holder)->x = NULL; }
-
-static query *query_of(bm_job *job) { return (query *)(void *)((char *)job - offsetof(query, job)); }
-
-static void query_run(bm_job *job)
-{
-    query *q = query_of(job);
-
-    q->rc = q->fill(q);
-    if (q->rc == 0 && q->out.failed)
-        q->rc = bm_fail(&q->err, BM_NOMEM, "no memory for the answer");
-}
-
-static void query_done(bm_job *job)
-{
-    query *q = query_of(job);
-
-    if (q->x != NULL) {
-        q->x->holder = NULL;
-        if (q->rc < 0)
-            bm_exchange_error(q->x, &q->err);
-        else
-            bm_exchange_reply(q->x, 200, "application/json", NULL, q->out.data, q->out.len);
-    }
-    bm_buf_done(&q->out);
-    bm_free(q);
-}
-
-static void ask(bm_server *server, bm_exchange *x, int (*fill)(query *q), const char *name)
-{
-    query *q = bm_zalloc(sizeof *q);
-
-    if (q == NULL) {
-        bm_exchange_status(x, 503, "no memory for the request", NULL, "Retry-After: 1\r\n");
-        return;
-    }
-    q->holder.gone = query_gone;
-    q->job = (bm_job){ .run = query_run, .done = query_done };
-    q->server = server;
-    q->x = x;
-    q->fill = fill;
-    q->connections = bm_http_connections(server->http);
-    q->in_flight = server->n_calls;
-    q->draining = server->draining;
-    snprintf(q->name, sizeof q->name, "%s", name);
-    x->holder = &q->holder;
-    bm_work_submit(server->work, &q->job);
-}
 
 static void write_model(bm_json *j, const bm_pool_entry *e)
 {
@@ -91,7 +29,7 @@ static void write_model(bm_json *j, const bm_pool_entry *e)
     bm_json_close(j, '}');
 }
 
-static int fill_list(query *q)
+static int fill_list(bm_ask *q)
 {
     bm_pool_entry *list = NULL;
     size_t n = 0;
@@ -112,26 +50,31 @@ static int fill_list(query *q)
     return 0;
 }
 
-static int fill_one(query *q)
+static int fill_one(bm_ask *q)
 {
     bm_pool_entry *list = NULL;
     bm_shelf_model row;
     size_t n = 0;
     bm_json j = { &q->out, false };
-    const char *name = q->name;
-    int rc = bm_pool_list(q->server->options.pool, &list, &n, &q->err);
+    char rest[512];
+    const char *name = rest;
+    int rc = bm_ask_rest(q, strlen("/v1/models/"), rest, sizeof rest);
+
+    if (rc < 0)
+        return rc;
+    rc = bm_pool_list(q->server->options.pool, &list, &n, &q->err);
 
     for (int pass = 0; rc == 0 && pass < 2 && q->out.len == 0; pass++) {
         for (size_t i = 0; i < n && q->out.len == 0; i++)
             if (strcmp(list[i].name, name) == 0)
                 write_model(&j, &list[i]);
         /* An alias, or another spelling of the case; unknown names get the nearest ones. */
-        if (q->out.len == 0 && pass == 0 && (rc = bm_shelf_find(q->server->options.store, q->name, &row, &q->err)) == 0)
+        if (q->out.len == 0 && pass == 0 && (rc = bm_shelf_find(q->server->options.store, rest, &row, &q->err)) == 0)
             name = row.name;
     }
     bm_free(list);
     if (rc == 0 && q->out.len == 0)
-        rc = bm_fail(&q->err, BM_NOTFOUND, "no model '%.100s'", q->name);
+        rc = bm_fail(&q->err, BM_NOTFOUND, "no model '%.100s'", rest);
     if (rc == BM_NOTFOUND && q->err.param[0] == '\0')
         bm_param(&q->err, "model");
     return rc;
@@ -180,7 +123,7 @@ static void write_engine(bm_json *j, const bm_server *s)
     bm_json_close(j, '}');
 }
 
-static int fill_ps(query *q)
+static int fill_ps(bm_ask *q)
 {
     const bm_server *s = q->server;
     bm_pool_entry *list = NULL;
@@ -214,44 +157,10 @@ static int fill_ps(query *q)
     return 0;
 }
 
-void bm_route_models(bm_server *server, bm_exchange *x) { ask(server, x, fill_list, ""); }
-void bm_route_ps(bm_server *server, bm_exchange *x) { ask(server, x, fill_ps, ""); }
+void bm_route_models(bm_server *server, bm_exchange *x) { bm_ask_worker(server, x, fill_list); }
+void bm_route_ps(bm_server *server, bm_exchange *x) { bm_ask_worker(server, x, fill_ps); }
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
-}
-
-/* Percent-decode in place; false on a broken escape or an escaped NUL. */
-static bool decode_path(char *s)
-{
-    char *to = s;
-
-    for (; *s != '\0'; s++) {
-        if (*s == '%') {
-            int hi = hex_digit(s[1]), lo = hi < 0 ? -1 : hex_digit(s[2]);
-            if (lo < 0 || hi * 16 + lo == 0)
-                return false;
-            *to++ = (char)(hi * 16 + lo);
-            s += 2;
-        } else {
-            *to++ = *s;
-        }
-    }
-    *to = '\0';
-    return true;
-}
-
-void bm_route_model(bm_server *server, bm_exchange *x)
-{
-    char name[512];
-
-    snprintf(name, sizeof name, "%s", x->head.target + strlen("/v1/models/"));
-    if (decode_path(name))
-        ask(server, x, fill_one, name);
-    else
-        bm_exchange_status(x, 400, "the path holds a broken escape", NULL, NULL);
-}
+void bm_route_model(bm_server *server, bm_exchange *x) { bm_ask_worker(server, x, fill_one); }
 
 /* Small enough for the loop, so that it answers even when all workers are busy. */
 void bm_route_health(bm_server *server, bm_exchange *x)

@@ -11,8 +11,21 @@ static const bm_route routes[] = {
     { "POST",   "/v1/chat/completions", BM_SCOPE_INFER, bm_call_chat, NULL },
     { "POST",   "/v1/completions",      BM_SCOPE_INFER, bm_call_completions, NULL },
     { "GET",    "/v1/models",           BM_SCOPE_INFER, bm_route_models, NULL },
-    { "GET",    "/v1/models/*",         BM_SCOPE_INFER, bm_route_model, NULL },
+    { "GET",    "/v1/models/**",        BM_SCOPE_INFER, bm_route_model, NULL },
     { "GET",    "/v1/ps",               BM_SCOPE_INFER, bm_route_ps, NULL },
+    { "POST",   "/v1/files",            BM_SCOPE_TUNE,  bm_route_upload, bm_files_body },
+    { "GET",    "/v1/files",            BM_SCOPE_TUNE,  bm_route_files, NULL },
+    { "GET",    "/v1/files/*/content",  BM_SCOPE_TUNE,  bm_route_file_content, NULL },
+    { "GET",    "/v1/files/*",          BM_SCOPE_TUNE,  bm_route_file, NULL },
+    { "DELETE", "/v1/files/*",          BM_SCOPE_TUNE,  bm_route_file_delete, NULL },
+    { "POST",   "/v1/fine_tuning/jobs", BM_SCOPE_TUNE,  bm_route_tune_create, NULL },
+    { "GET",    "/v1/fine_tuning/jobs", BM_SCOPE_TUNE,  bm_route_tune_jobs, NULL },
+    { "POST",   "/v1/fine_tuning/jobs/*/cancel", BM_SCOPE_TUNE, bm_route_tune_cancel, NULL },
+    { "POST",   "/v1/fine_tuning/jobs/*/pause",  BM_SCOPE_TUNE, bm_route_tune_cancel, NULL },
+    { "POST",   "/v1/fine_tuning/jobs/*/resume", BM_SCOPE_TUNE, bm_route_tune_resume, NULL },
+    { "GET",    "/v1/fine_tuning/jobs/*/events", BM_SCOPE_TUNE, bm_route_tune_events, NULL },
+    { "GET",    "/v1/fine_tuning/jobs/*/checkpoints", BM_SCOPE_TUNE, bm_route_tune_checkpoints, NULL },
+    { "GET",    "/v1/fine_tuning/jobs/*", BM_SCOPE_TUNE, bm_route_tune_job, NULL },
     { "GET",    "/health",              BM_OPEN,        bm_route_health, NULL },
     { "GET",    "/",                    BM_OPEN,        bm_page_send, NULL },
 };
@@ -25,10 +38,12 @@ static bool path_matches(const char *pattern, const char *path)
             if (*path++ != *pattern)
                 return false;
         } else {
-            size_t n = pattern[1] == '\0' ? strlen(path) : strcspn(path, "/");
+            bool rest = pattern[1] == '*';
+            size_t n = rest ? strlen(path) : strcspn(path, "/");
             if (n == 0)
                 return false;
             path += n;
+            pattern += rest;
         }
     }
     return *path == '\0';
@@ -75,7 +90,7 @@ static bool not_found(bm_exchange *x)
     bm_error err;
 
     bm_fail(&err, BM_NOTFOUND, "no such route: %s %.200s", x->head.method, x->head.target);
-    bm_hint(&err, "routes: /v1/chat/completions, /v1/completions, /v1/models, /v1/ps, /health");
+    bm_hint(&err, "routes: /v1/chat/completions, /v1/completions, /v1/models, /v1/files, /v1/fine_tuning/jobs, /v1/ps, /health");
     return fail(x, &err);
 }
 

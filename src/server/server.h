@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include "base/error.h"
+#include "platform/jobs.h"
 #include "platform/pool.h"
 #include "store/store.h"
 
@@ -32,6 +33,7 @@ typedef struct bm_server_options {
     bm_store *store;
     bm_pool *pool;
     bm_engine *engine;
+    bm_jobs *jobs;                       /* woken when a route queues or stops one; NULL: nobody works on them here */
     void (*log)(void *arg, const char *line);
     void *log_arg;
 } bm_server_options;

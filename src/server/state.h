@@ -13,7 +13,7 @@ typedef struct bm_call bm_call;
 typedef struct bm_holder { void (*gone)(struct bm_holder *holder); } bm_holder;
 
 typedef struct bm_route {
-    const char *method, *path;           /* '*' takes a segment, at the end of a path any rest */
+    const char *method, *path;           /* '*' takes a segment, '**' any rest */
     unsigned scope;                      /* that a key needs; BM_OPEN: no key at all */
     void (*handle)(bm_server *server, bm_exchange *x);
     /* A body that is no JSON goes through here while it comes: sets x->sink, or replies and returns true. NULL: JSON, kept. */
@@ -47,6 +47,20 @@ void bm_route_models(bm_server *server, bm_exchange *x);
 void bm_route_model(bm_server *server, bm_exchange *x);
 void bm_route_ps(bm_server *server, bm_exchange *x);
 void bm_route_health(bm_server *server, bm_exchange *x);
+/* files.c, tuning.c */
+bool bm_files_body(bm_server *server, bm_exchange *x);
+void bm_route_upload(bm_server *server, bm_exchange *x);
+void bm_route_files(bm_server *server, bm_exchange *x);
+void bm_route_file(bm_server *server, bm_exchange *x);
+void bm_route_file_content(bm_server *server, bm_exchange *x);
+void bm_route_file_delete(bm_server *server, bm_exchange *x);
+void bm_route_tune_create(bm_server *server, bm_exchange *x);
+void bm_route_tune_jobs(bm_server *server, bm_exchange *x);
+void bm_route_tune_job(bm_server *server, bm_exchange *x);
+void bm_route_tune_cancel(bm_server *server, bm_exchange *x);
+void bm_route_tune_resume(bm_server *server, bm_exchange *x);
+void bm_route_tune_events(bm_server *server, bm_exchange *x);
+void bm_route_tune_checkpoints(bm_server *server, bm_exchange *x);
 /* chat_page.c: the page with its security policy */
 int  bm_page_headers(char *out, size_t size, bm_error *err);
 void bm_page_send(bm_server *server, bm_exchange *x);

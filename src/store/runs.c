@@ -111,10 +111,10 @@ static int list_locked(bm_store *store, const bm_runs_filter *f, void **rows, si
             return no_such_run(f->after, err);
     }
 #define WHERE "SELECT " COLUMNS " FROM run WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR state = ?2 OR (?2 = 'open' AND " \
-              "state IN ('queued', 'running', 'stopping'))) AND (?3 IS NULL OR name = ?3) AND "
+              "state IN ('queued', 'running', 'stopping'))) AND (?3 IS NULL OR name = ?3) AND (?6 = 0 OR key_id = ?6) AND "
     rc = bm_query_open(&query, &store->reader, err,
                        f->oldest_first ? WHERE "number > ?4 ORDER BY number LIMIT ?5" : WHERE "number < ?4 ORDER BY number DESC LIMIT ?5",
-                       "sssii", f->kind, f->state, f->name, edge, most);
+                       "sssiii", f->kind, f->state, f->name, edge, most, f->key_id);
 #undef WHERE
     if (rc < 0)
         return rc;

@@ -38,6 +38,7 @@ typedef struct bm_runs_filter {
     const char *state;           /* NULL: any; "open": all that have not ended: queued, running, stopping */
     const char *name;            /* NULL: any */
     const char *after;           /* id: only what is further down the list */
+    int64_t key_id;              /* only runs of this key; 0: all */
     size_t most;                 /* 0: all */
     bool oldest_first;           /* else the latest first */
 } bm_runs_filter;

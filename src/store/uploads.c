@@ -62,7 +62,7 @@ int bm_uploads_find(bm_store *store, const char *id, bm_upload_row *out, bm_erro
     return rc;
 }
 
-int bm_uploads_list(bm_store *store, const char *after, size_t most, bm_upload_row **out, size_t *n, bm_error *err)
+int bm_uploads_list(bm_store *store, const bm_uploads_filter *filter, bm_upload_row **out, size_t *n, bm_error *err)
 {
     bm_upload_row last = { .number = INT64_MAX };
     bm_query query;
@@ -71,11 +71,13 @@ int bm_uploads_list(bm_store *store, const char *after, size_t most, bm_upload_r
 
     *out = NULL, *n = 0;
     pthread_mutex_lock(&store->reader.lock);
-    if (after[0] != '\0')
-        rc = find_locked(store, after, &last, err);
+    if (filter->after != NULL && filter->after[0] != '\0')
+        rc = find_locked(store, filter->after, &last, err);
     if (rc == 0 && (rc = bm_query_open(&query, &store->reader, err,
-                                       "SELECT " COLUMNS " FROM upload WHERE number < ? ORDER BY number DESC LIMIT ?", "ii",
-                                       last.number, (int64_t)most)) == 0) {
+                                       "SELECT " COLUMNS " FROM upload WHERE number < ?1 AND (?2 = 0 OR key_id = ?2) AND "
+                                       "(coalesce(?3, '') = '' OR purpose = ?3) ORDER BY number DESC LIMIT ?4", "iisi",
+                                       last.number, filter->key_id, filter->purpose,
+                                       filter->most == 0 ? (int64_t)-1 : (int64_t)filter->most)) == 0) {
         while ((rc = bm_query_step(&query, err)) == 1 && (rc = bm_rows_grow(&rows, *n, sizeof **out, err)) == 0)
             read_row(&query, (bm_upload_row *)rows + (*n)++);
         bm_query_close(&query);
