@@ -49,17 +49,17 @@ enum { N_PAIRS = sizeof pairs / sizeof pairs[0] };
 static const char *const texts[] = { "text", "content", "paragraphs" };
 static const char *const answers[] = { "output", "response", "completion", "answer", "target" };
 
-static bool has(const json_t *row, const char *key)
+bool bm_row_has(const json_t *row, const char *key)
 {
     const json_t *v = json_object_get(row, key);
 
     return v != NULL && !json_is_null(v);
 }
 
-static const char *first_of(const json_t *row, const char *const *names, size_t n)
+const char *bm_row_first(const json_t *row, const char *const *names, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (has(row, names[i]))
+        if (bm_row_has(row, names[i]))
             return names[i];
     return NULL;
 }
@@ -70,15 +70,15 @@ static bool pick_pair(const json_t *row, const bm_data_options *o, const char **
     for (int i = 0; i < N_PAIRS; i++) {
         *prompt = o->prompt_field != NULL ? o->prompt_field : pairs[i][0];
         *target = o->target_field != NULL ? o->target_field : pairs[i][1];
-        if (has(row, *prompt) && has(row, *target) && strcmp(*prompt, *target) != 0)
+        if (bm_row_has(row, *prompt) && bm_row_has(row, *target) && strcmp(*prompt, *target) != 0)
             return true;
     }
-    if (o->prompt_field != NULL && o->target_field == NULL && has(row, *prompt = o->prompt_field))
-        return (*target = first_of(row, answers, sizeof answers / sizeof *answers)) != NULL;
+    if (o->prompt_field != NULL && o->target_field == NULL && bm_row_has(row, *prompt = o->prompt_field))
+        return (*target = bm_row_first(row, answers, sizeof answers / sizeof *answers)) != NULL;
     return false;
 }
 
-static const json_t *chat_of(const json_t *row)
+const json_t *bm_row_chat(const json_t *row)
 {
     const json_t *list = json_object_get(row, "messages");
 
@@ -95,21 +95,22 @@ bm_data_shape bm_example_shape(const json_t *row, const bm_data_options *o)
         return BM_DATA_TEXT;
     if (json_is_array(row))
         return json_array_size(row) == 2 && json_is_string(json_array_get(row, 0)) ? BM_DATA_PROMPT : BM_DATA_AUTO;
-    if (has(row, "chosen") && has(row, "rejected"))
+    if (bm_row_has(row, "chosen") && bm_row_has(row, "rejected"))
         return BM_DATA_PREFERENCE;
     if (o->prompt_field != NULL)
         return pick_pair(row, o, &a, &b) ? BM_DATA_PROMPT : BM_DATA_AUTO;
     if (o->target_field != NULL)
-        return has(row, o->target_field) ? BM_DATA_TEXT : BM_DATA_AUTO;
-    if (json_is_array(chat_of(row)))
-        return json_object_get(json_array_get(chat_of(row), 0), "from") != NULL ? BM_DATA_SHAREGPT : BM_DATA_MESSAGES;
-    if (json_is_object(json_object_get(row, "prompt")) && has(json_object_get(row, "prompt"), "replies"))
+        return bm_row_has(row, o->target_field) ? BM_DATA_TEXT : BM_DATA_AUTO;
+    if (json_is_array(bm_row_chat(row)))
+        return json_object_get(json_array_get(bm_row_chat(row), 0), "from") != NULL ? BM_DATA_SHAREGPT : BM_DATA_MESSAGES;
+    if (json_is_object(json_object_get(row, "prompt")) && bm_row_has(json_object_get(row, "prompt"), "replies"))
         return BM_DATA_TREE;
-    if (has(row, "instruction") && (has(row, "instances") || first_of(row, answers, sizeof answers / sizeof *answers) != NULL))
+    if (bm_row_has(row, "instruction") &&
+        (bm_row_has(row, "instances") || bm_row_first(row, answers, sizeof answers / sizeof *answers) != NULL))
         return BM_DATA_ALPACA;
     if (pick_pair(row, o, &a, &b))
         return BM_DATA_PROMPT;
-    return first_of(row, texts, sizeof texts / sizeof *texts) != NULL ? BM_DATA_TEXT : BM_DATA_AUTO;
+    return bm_row_first(row, texts, sizeof texts / sizeof *texts) != NULL ? BM_DATA_TEXT : BM_DATA_AUTO;
 }
 
 /* ---- values as text ---- */
@@ -159,7 +160,7 @@ static int text_of(json_t **out, const json_t *v, const char *name, bm_error *er
     return 0;
 }
 
-static int field_text(json_t **out, const json_t *row, const char *name, bm_error *err)
+int bm_row_text(json_t **out, const json_t *row, const char *name, bm_error *err)
 {
     if (!json_is_object(row))
         return bm_fail(err, BM_INVALID, "expected an object with '%.60s'", name);
@@ -198,7 +199,7 @@ static int text_side(bm_example_side *side, const json_t *prompt, const char *be
 }
 
 /* One turn, or text; both strings are there. */
-static int pair_side(bm_example_side *side, const json_t *prompt, const json_t *target, bool chat, const char *between, bm_error *err)
+int bm_side_pair(bm_example_side *side, const json_t *prompt, const json_t *target, bool chat, const char *between, bm_error *err)
 {
     int rc;
 
@@ -228,7 +229,7 @@ static int chat_pair(bm_example_side *side, const json_t *prompt, const json_t *
     return bm_chat_check_order(side->messages, true, err);
 }
 
-static bool is_chat_list(const json_t *v) { return json_is_array(v) && json_is_object(json_array_get(v, 0)); }
+bool bm_row_is_chat(const json_t *v) { return json_is_array(v) && json_is_object(json_array_get(v, 0)); }
 
 static bool as_chat(const bm_data_options *o, bool chat, const char *prompt, const char *target)
 {
@@ -248,18 +249,20 @@ static int read_pair(bm_example *out, const json_t *row, const bm_data_options *
         va = json_array_get(row, 0), vb = json_array_get(row, 1);
         a = "the first", b = "the second";
     } else if (!pick_pair(row, o, &a, &b)) {
-        if (o->prompt_field != NULL)
-            return bm_fail(err, BM_INVALID, "has no '%.60s'", has(row, o->prompt_field) && o->target_field != NULL ? o->target_field : o->prompt_field);
+        if (o->prompt_field != NULL && !bm_row_has(row, o->prompt_field))
+            return bm_fail(err, BM_INVALID, "has no '%.60s'", o->prompt_field);
+        if (o->target_field != NULL && !bm_row_has(row, o->target_field))
+            return bm_fail(err, BM_INVALID, "has no '%.60s'", o->target_field);
         return bm_fail(err, BM_INVALID, "has no pair of fields such as prompt and completion");
     } else {
         va = json_object_get(row, a), vb = json_object_get(row, b);
     }
-    if (is_chat_list(va))
+    if (bm_row_is_chat(va))
         return chat_pair(&out->side, va, vb, err);
     if ((rc = text_of(&prompt, va, a, err)) == 0 && (rc = text_of(&target, vb, b, err)) == 0) {
         bool in_chat = as_chat(o, chat, a, b);
         bool plain = strcmp(a, "prompt") == 0 && (strcmp(b, "completion") == 0 || strcmp(b, "response") == 0);
-        rc = pair_side(&out->side, prompt, target, in_chat, plain ? "" : "\n", err);
+        rc = bm_side_pair(&out->side, prompt, target, in_chat, plain ? "" : "\n", err);
     }
     json_decref(prompt);
     json_decref(target);
@@ -287,9 +290,9 @@ static int read_text(bm_example *out, const json_t *row, const bm_data_options *
     if (json_is_string(row)) {
         out->side.text = json_incref((json_t *)(uintptr_t)row);
     } else {
-        if (name == NULL && (name = first_of(row, texts, sizeof texts / sizeof *texts)) == NULL)
+        if (name == NULL && (name = bm_row_first(row, texts, sizeof texts / sizeof *texts)) == NULL)
             name = "text";
-        if ((rc = field_text(&out->side.text, row, name, err)) < 0)
+        if ((rc = bm_row_text(&out->side.text, row, name, err)) < 0)
             return rc;
     }
     if (is_blank(out->side.text))
@@ -321,7 +324,7 @@ static int add_history(json_t *messages, const json_t *history, bm_error *err)
     return 0;
 }
 
-static int add_system(json_t *messages, const json_t *row, bm_error *err)
+int bm_side_system(json_t *messages, const json_t *row, bm_error *err)
 {
     const json_t *system = json_object_get(row, "system");
 
@@ -355,19 +358,19 @@ static json_t *alpaca_text(const json_t *instruction, const json_t *input)
 }
 
 /* The user's words of an Alpaca row: instruction, line feed, input; as text in Stanford's format. */
-static int alpaca_prompt(json_t **out, const json_t *row, const json_t *inner, bool chat, bm_error *err)
+int bm_row_alpaca_prompt(json_t **out, const json_t *row, const json_t *inner, bool chat, bm_error *err)
 {
     json_t *instruction = NULL, *input = NULL;
-    const char *name = has(inner, "input") ? "input" : "context";
+    const char *name = bm_row_has(inner, "input") ? "input" : "context";
     int rc = 0;
 
     *out = NULL;
-    if ((rc = field_text(&instruction, row, "instruction", err)) < 0)
+    if ((rc = bm_row_text(&instruction, row, "instruction", err)) < 0)
         return rc;
     if (is_blank(instruction))
         rc = bm_fail(err, BM_INVALID, "empty: no instruction");
-    else if (has(inner, name))
-        rc = field_text(&input, inner, name, err);
+    else if (bm_row_has(inner, name))
+        rc = bm_row_text(&input, inner, name, err);
     else if ((input = json_string("")) == NULL)
         rc = no_memory(err);
     if (rc == 0) {
@@ -393,17 +396,17 @@ static int read_alpaca(bm_example *out, const json_t *row, size_t index, const b
             return bm_fail(err, BM_INVALID, "empty: no instances");
         inner = json_array_get(instances, index);
     }
-    if ((answer = first_of(inner, answers, sizeof answers / sizeof *answers)) == NULL)
+    if ((answer = bm_row_first(inner, answers, sizeof answers / sizeof *answers)) == NULL)
         return bm_fail(err, BM_INVALID, "has no 'output'");
     if (chat) {
         if ((out->side.messages = json_array()) == NULL)
             return no_memory(err);
-        if ((rc = add_system(out->side.messages, row, err)) < 0 ||
+        if ((rc = bm_side_system(out->side.messages, row, err)) < 0 ||
             (rc = add_history(out->side.messages, json_object_get(row, "history"), err)) < 0)
             return rc;
     }
-    if ((rc = alpaca_prompt(&prompt, row, inner, chat, err)) == 0 && (rc = field_text(&target, inner, answer, err)) == 0)
-        rc = pair_side(&out->side, prompt, target, chat, "", err);
+    if ((rc = bm_row_alpaca_prompt(&prompt, row, inner, chat, err)) == 0 && (rc = bm_row_text(&target, inner, answer, err)) == 0)
+        rc = bm_side_pair(&out->side, prompt, target, chat, "", err);
     json_decref(prompt);
     json_decref(target);
     return rc;
@@ -418,16 +421,16 @@ size_t bm_example_count(const json_t *row, bm_data_shape shape)
 
 /* ---- chats ---- */
 
-static int add_chat(bm_example_side *side, const json_t *row, bm_error *err)
+int bm_side_chat(bm_example_side *side, const json_t *row, bm_error *err)
 {
-    const json_t *list = chat_of(row);
+    const json_t *list = bm_row_chat(row);
     int rc;
 
     if ((side->messages = json_array()) == NULL)
         return no_memory(err);
     if (list == NULL)
         return bm_fail(err, BM_INVALID, "has no 'messages' or 'conversations'");
-    if ((rc = add_system(side->messages, row, err)) < 0)
+    if ((rc = bm_side_system(side->messages, row, err)) < 0)
         return rc;
     return bm_chat_add(side->messages, list, err);
 }
@@ -436,7 +439,7 @@ static int read_chat(bm_example *out, const json_t *row, bm_error *err)
 {
     int rc;
 
-    if ((rc = add_chat(&out->side, row, err)) < 0 || (rc = bm_chat_check_order(out->side.messages, true, err)) < 0)
+    if ((rc = bm_side_chat(&out->side, row, err)) < 0 || (rc = bm_chat_check_order(out->side.messages, true, err)) < 0)
         return rc;
     return bm_chat_tools(&out->tools, row, err);
 }
@@ -481,113 +484,6 @@ static int read_tree(bm_example *out, const json_t *row, bm_error *err)
     return bm_chat_check_order(out->side.messages, true, err);
 }
 
-/* ---- preferences ---- */
-
-/* Two chats that begin alike: what they share is the prompt. */
-static int chats_apart(bm_example *out, const json_t *chosen, const json_t *rejected, bm_error *err)
-{
-    bm_example_side *a = &out->side, *b = &out->other;
-    size_t n = 0;
-    int rc;
-
-    if ((a->messages = json_array()) == NULL || (b->messages = json_array()) == NULL)
-        return no_memory(err);
-    if ((rc = bm_chat_add(a->messages, chosen, err)) < 0 || (rc = bm_chat_add(b->messages, rejected, err)) < 0 ||
-        (rc = bm_chat_check_order(a->messages, true, err)) < 0 || (rc = bm_chat_check_order(b->messages, true, err)) < 0)
-        return rc;
-    while (n < json_array_size(a->messages) && json_equal(json_array_get(a->messages, n), json_array_get(b->messages, n)))
-        n++;
-    if (n == 0)
-        return bm_fail(err, BM_INVALID, "'chosen' and 'rejected' do not begin with the same prompt");
-    a->from = b->from = n;
-    return 0;
-}
-
-static int add_answer(bm_example_side *side, const json_t *prompt, const json_t *answer, bm_error *err)
-{
-    int rc;
-
-    if ((side->messages = json_copy((json_t *)(uintptr_t)prompt)) == NULL)
-        return no_memory(err);
-    side->from = json_array_size(prompt);
-    rc = json_is_string(answer) ? bm_chat_add_text(side->messages, "assistant", answer, err)
-       : json_is_object(answer) ? bm_chat_add_one(side->messages, answer, err) : bm_chat_add(side->messages, answer, err);
-    return rc < 0 ? rc : bm_chat_check_order(side->messages, true, err);
-}
-
-/* Both answers behind the messages of the prompt in out->side.messages. */
-static int both_answers(bm_example *out, const json_t *row, bm_error *err)
-{
-    json_t *prompt = out->side.messages;
-    int rc;
-
-    out->side.messages = NULL;
-    if ((rc = bm_chat_check_order(prompt, false, err)) == 0 &&
-        (rc = add_answer(&out->side, prompt, json_object_get(row, "chosen"), err)) == 0)
-        rc = add_answer(&out->other, prompt, json_object_get(row, "rejected"), err);
-    json_decref(prompt);
-    return rc;
-}
-
-/* The prompt as a string, whatever field it is in. */
-static int preference_prompt(json_t **out, const json_t *row, const bm_data_options *o, bool chat, bm_error *err)
-{
-    static const char *const names[] = { "prompt", "question", "query", "input" };
-    const char *name = o->prompt_field != NULL ? o->prompt_field : first_of(row, names, sizeof names / sizeof *names);
-
-    if (o->prompt_field == NULL && has(row, "instruction"))
-        return alpaca_prompt(out, row, row, chat, err);
-    return name == NULL ? bm_fail(err, BM_INVALID, "has no prompt") : field_text(out, row, name, err);
-}
-
-static int read_strings(bm_example *out, const json_t *row, const bm_data_options *o, bool chat, bm_error *err)
-{
-    const json_t *chosen = json_object_get(row, "chosen"), *rejected = json_object_get(row, "rejected");
-    json_t *prompt = NULL;
-    int rc;
-
-    if ((rc = preference_prompt(&prompt, row, o, chat, err)) < 0)
-        goto out;
-    if (chat) {
-        if ((out->side.messages = json_array()) == NULL)
-            rc = no_memory(err);
-        else if ((rc = add_system(out->side.messages, row, err)) == 0 &&
-                 (rc = bm_chat_add_text(out->side.messages, "user", prompt, err)) == 0)
-            rc = both_answers(out, row, err);
-    } else if (!json_is_string(chosen) || !json_is_string(rejected)) {
-        rc = bm_fail(err, BM_INVALID, "'chosen' and 'rejected' are no strings");
-    } else if ((rc = pair_side(&out->side, prompt, chosen, false, "", err)) == 0) {
-        rc = pair_side(&out->other, prompt, rejected, false, "", err);
-    }
-out:
-    json_decref(prompt);
-    return rc;
-}
-
-static int read_preference(bm_example *out, const json_t *row, const bm_data_options *o, bool chat, bm_error *err)
-{
-    json_t *chosen = json_object_get(row, "chosen"), *rejected = json_object_get(row, "rejected");
-    const json_t *prompt = json_object_get(row, o->prompt_field != NULL ? o->prompt_field : "prompt");
-    int rc;
-
-    if (chosen == NULL || rejected == NULL)
-        return bm_fail(err, BM_INVALID, "has no '%s'", chosen == NULL ? "chosen" : "rejected");
-    if (json_equal(chosen, rejected))
-        return bm_fail(err, BM_INVALID, "'chosen' and 'rejected' are equal");
-    if ((rc = bm_chat_tools(&out->tools, row, err)) < 0)
-        return rc;
-    if (json_is_array(chat_of(row)))
-        return (rc = add_chat(&out->side, row, err)) < 0 ? rc : both_answers(out, row, err);
-    if (is_chat_list(prompt)) {
-        if ((out->side.messages = json_array()) == NULL)
-            return no_memory(err);
-        return (rc = bm_chat_add(out->side.messages, prompt, err)) < 0 ? rc : both_answers(out, row, err);
-    }
-    if (is_chat_list(chosen) && is_chat_list(rejected) && prompt == NULL)
-        return chats_apart(out, chosen, rejected, err);
-    return read_strings(out, row, o, o->render == BM_RENDER_CHAT || (o->render == BM_RENDER_AUTO && chat), err);
-}
-
 /* ---- */
 
 int bm_example_read(bm_example *out, const json_t *row, size_t index, bm_data_shape shape, const bm_data_options *options, bool chat,
@@ -607,7 +503,7 @@ int bm_example_read(bm_example *out, const json_t *row, size_t index, bm_data_sh
     case BM_DATA_TEXT:
         return read_text(out, row, options, err);
     case BM_DATA_PREFERENCE:
-        return read_preference(out, row, options, chat, err);
+        return bm_example_preference(out, row, options, chat, err);
     case BM_DATA_TREE:
         return read_tree(out, row, err);
     default:

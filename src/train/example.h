@@ -39,3 +39,23 @@ int bm_chat_add_text(json_t *messages, const char *role, const json_t *text, bm_
 int bm_chat_check_order(const json_t *messages, bool complete, bm_error *err);
 /* The row's "tools" (an array, or its JSON in a string) or "functions" in OpenAI's form; *out NULL when there are none. */
 int bm_chat_tools(json_t **out, const json_t *row, bm_error *err);
+
+/* ---- example.c, for example_preference.c ---- */
+
+bool bm_row_has(const json_t *row, const char *key);                         /* there, and not null */
+const char *bm_row_first(const json_t *row, const char *const *names, size_t n);     /* of the names that it has; or NULL */
+const json_t *bm_row_chat(const json_t *row);                                /* "messages" or "conversations"; or NULL */
+bool bm_row_is_chat(const json_t *v);                                        /* an array of objects */
+/* A field as a string, the caller's: lists of strings are lines, numbers their digits. */
+int  bm_row_text(json_t **out, const json_t *row, const char *name, bm_error *err);
+/* The user's words of an Alpaca row: instruction, line feed, input (of `inner`); as text in Stanford's format. */
+int  bm_row_alpaca_prompt(json_t **out, const json_t *row, const json_t *inner, bool chat, bm_error *err);
+/* Add the row's "system", the row's messages. */
+int  bm_side_system(json_t *messages, const json_t *row, bm_error *err);
+int  bm_side_chat(bm_example_side *side, const json_t *row, bm_error *err);
+/* One turn behind what the chat has, or text with `between` the two. */
+int  bm_side_pair(bm_example_side *side, const json_t *prompt, const json_t *target, bool chat, const char *between, bm_error *err);
+
+/* ---- example_preference.c ---- */
+
+int bm_example_preference(bm_example *out, const json_t *row, const bm_data_options *o, bool chat, bm_error *err);

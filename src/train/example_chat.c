@@ -46,7 +46,7 @@ static int parse_string(json_t **out, const json_t *string, const char *what, bm
     *out = json_loadb(json_string_value(string), json_string_length(string), JSON_DECODE_ANY | JSON_ALLOW_NUL, &where);
     if (*out != NULL)
         return 0;
-    return bm_fail(err, BM_INVALID, "%s is not JSON: column %d: %.80s", what, where.column, where.text);
+    return bm_fail(err, BM_INVALID, "%s: not JSON: column %d: %.80s", what, where.column, where.text);
 }
 
 /* {"name", "arguments"}, perhaps inside {"function"}: made into OpenAI's form. Arguments in a string are parsed: templates write them

@@ -155,7 +155,7 @@ static int encode(const bm_masker *m, const char *text, size_t len, const bm_enc
     int rc = 0;
 
     out->tokens.n = 0;
-    if (bm_tokenizer_adds_bos(m->tokenizer) && bos >= 0 && !(m->bos != NULL && strlen(m->bos) <= len && memcmp(text, m->bos, strlen(m->bos)) == 0))
+    if (bm_tokenizer_adds_bos(m->tokenizer) && bos >= 0 && !(m->bos != NULL && fits(text, len, 0, m->bos, strlen(m->bos))))
         rc = bm_tokens_add(&out->tokens, bos, err);
     if (rc == 0)
         rc = bm_tokenizer_encode(m->tokenizer, text, len, options, &out->tokens, err);

@@ -1,4 +1,5 @@
-/* mask.h - one side of an example as tokens, and which of them carry the loss. rows.h states the rules; between the files of train/. */
+/* mask.h - one side of an example as tokens, and which of them carry the loss. rows.h states the rules. Between the files
+ * of train/. */
 #pragma once
 #include "base/mem.h"
 #include "train/example.h"

@@ -381,8 +381,8 @@ static int make_room(bm_mix *mix, size_t from, size_t to, bm_error *err)
 }
 
 /* Append one segment to the sequence that is being filled; its arrays end where the next begin. */
-static void add_segment(const int32_t *tokens, const uint8_t *target, int32_t n, bm_train_row *row, int32_t *to_tokens, uint8_t *to_target,
-                        int32_t *starts, int64_t *n_targets)
+static void add_segment(const int32_t *tokens, const uint8_t *target, int32_t n, bm_train_row *row, int32_t *to_tokens,
+                        uint8_t *to_target, int32_t *starts, int64_t *n_targets)
 {
     int32_t at = row->n_tokens;
 

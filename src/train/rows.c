@@ -273,8 +273,8 @@ static int verdict(const bm_data *d, const bm_data_options *o, const char *path,
     return d->n_rows > 0 ? 0 : bm_fail(err, BM_INVALID, "%s: holds no rows", path);
 }
 
-int bm_data_read(bm_data *out, const char *path, const bm_data_options *options, const bm_tokenizer *tokenizer, const bm_template *tmpl,
-                 bm_error *err)
+int bm_data_read(bm_data *out, const char *path, const bm_data_options *options, const bm_tokenizer *tokenizer,
+                 const bm_template *tmpl, bm_error *err)
 {
     bm_error local = { 0 };
     reader r = { .data = out, .options = options };

@@ -24,7 +24,8 @@ typedef enum bm_data_shape {
     BM_DATA_AUTO,
     BM_DATA_MESSAGES,            /* {"messages": [{"role", "content", "tool_calls"?, "weight"?}], "tools"?} */
     BM_DATA_ALPACA,              /* {"instruction", "input"?, "output", "system"?, "history"?}, or "instances": [{"input", "output"}] */
-    BM_DATA_SHAREGPT,            /* {"conversations": [{"from": "human"|"gpt"|"system"|"function_call"|"observation", "value"}], "system"?, "tools"?} */
+    BM_DATA_SHAREGPT,            /* {"conversations": [{"from": "human"|"gpt"|"system"|"function_call"|"observation", "value"}],
+                                    "system"?, "tools"?} */
     BM_DATA_PROMPT,              /* a pair of fields: prompt and completion (or response), question and answer, text and label, ... */
     BM_DATA_TEXT,                /* {"text"}, a string, or a whole text file (one document in windows of max_length) */
     BM_DATA_PREFERENCE,          /* "chosen" and "rejected" beside any kind of prompt, or as two chats that begin alike */
@@ -75,7 +76,7 @@ typedef struct bm_data {
     bm_data_bad *bad;            /* the first BM_DATA_MAX_BAD, by line */
     size_t n_bad;
     uint64_t n_tokens, n_target_tokens, n_duplicates;
-    uint64_t n_without_end;      /* rows whose last turn ends without a token that ends a generation: the model would not learn to stop */
+    uint64_t n_without_end;      /* rows whose last turn ends without a token that ends a generation: nothing learns to stop there */
     uint64_t n_split;            /* rows that were split */
     struct bm_arena *memory;     /* of the rows */
 } bm_data;
