@@ -126,7 +126,6 @@ typedef struct bm_kernels {
     float (*dot)(const float *x, const float *y, int64_t n);        /* the 16-partial order above */
     void (*put_f16)(uint16_t *out, const float *x, int64_t n);      /* clamped to the largest half float */
     void (*get_f16)(float *out, const uint16_t *x, int64_t n);
-    void (*round_bf16)(float *out, const float *x, int64_t n);      /* f32 with the bits of the nearest bf16; out may be x */
 } bm_kernels;
 
 /* The table of an instruction set; NULL when it was not built for this architecture. Whether the CPU can run it is bm_isa_usable's. */

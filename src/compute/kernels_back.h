@@ -138,12 +138,3 @@ static void get_f16(float *out, const uint16_t *x, int64_t n)
         store_m(out + i, v_load_f16(m < 16 ? half : x + i), m);
     }
 }
-
-/* Veltkamp's splitting: with c = (2^16 + 1) x, c - (c - x) is x in 24 - 16 bits. */
-static void round_bf16(float *out, const float *x, int64_t n)
-{
-    EACH_16(n, i, m) {
-        v16 v = load_m(x + i, m), c = v_mul(v, v_set(65537.0f));
-        store_m(out + i, v_sub(c, v_sub(c, v)), m);
-    }
-}

@@ -325,4 +325,4 @@ static bool matmul_floats(const bm_packed *w, int64_t tile_begin, int64_t tile_e
     .kv_store = kv_store, .attn_span = attn_span, .max = largest, .sum_exp = sum_exp, \
     .lora_a = lora_a, .lora_b = lora_b, \
     .silu_back = silu_back, .gelu_tanh_back = gelu_tanh_back, .rmsnorm_back = rmsnorm_back, .layernorm_back = layernorm_back, \
-    .attn_back = attn_back, .softmax_back = softmax_back, .dot = dot_product, .put_f16 = put_f16, .get_f16 = get_f16, .round_bf16 = round_bf16 }
+    .attn_back = attn_back, .softmax_back = softmax_back, .dot = dot_product, .put_f16 = put_f16, .get_f16 = get_f16 }

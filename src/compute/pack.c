@@ -469,6 +469,35 @@ void bm_pack_tiles(const bm_packed *p, void *dst, const void *rows, const int32_
     }
 }
 
+/* Nearest, ties to even; a NaN stays one. In the loop below a call for each value would be most of the time. */
+static uint16_t round_bf16(float f)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &f, sizeof bits);
+    if ((bits & 0x7FFFFFFF) > 0x7F800000)
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+void bm_pack_floats(const bm_packed *p, void *dst, const float *rows, int64_t n_cols)
+{
+    BM_CHECK((p->type == BM_F32 || p->type == BM_BF16) && n_cols <= p->n_cols);
+    memset(dst, 0, (size_t)p->n_tiles * p->tile_bytes);
+    for (int64_t row = 0; row < p->n_rows; row++, rows += n_cols) {
+        unsigned char *tile = (unsigned char *)dst + (size_t)(row / ROWS) * p->tile_bytes;
+        int r = (int)(row % ROWS);
+        for (int64_t k = 0; k < n_cols; k++) {
+            unsigned char *at = tile + float_at(p->type, p->n_cols, k, r);
+            uint16_t half = round_bf16(rows[k]);
+            if (p->type == BM_F32)
+                memcpy(at, &rows[k], sizeof rows[k]);
+            else
+                memcpy(at, &half, sizeof half);
+        }
+    }
+}
+
 void bm_pack_tiles_f32(const bm_packed *p, void *dst, bm_qtype from, const void *rows, const int32_t *row_map,
                        int64_t tile_begin, int64_t tile_end)
 {

@@ -33,5 +33,7 @@ void bm_pack_tiles(const bm_packed *p, void *dst, const void *rows, const int32_
 /* The same with every value dequantised to f32 first (p->type == BM_F32): the --precision f32 path. */
 void bm_pack_tiles_f32(const bm_packed *p, void *dst, bm_qtype from, const void *rows, const int32_t *row_map,
                        int64_t tile_begin, int64_t tile_end);
+/* Pack all of rows[N][n_cols] as F32 or BF16, whose pack may have more columns: they are 0. For adapters, whose values change. */
+void bm_pack_floats(const bm_packed *p, void *dst, const float *rows, int64_t n_cols);
 /* Dequantise row r (0 <= r < N) to out[K]: embeddings, tests. The same bits as the GGUF row. */
 void bm_packed_row(const bm_packed *p, int64_t r, float *out);

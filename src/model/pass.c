@@ -20,13 +20,14 @@ static void take_saved(bm_cursor *c, bm_saved *s, const bm_pass *p, float *y)
     const bm_hparams *h = &m->h;
     const bm_layer_weights *l = &m->w.layers[0];         /* head and post norms: of all layers or of none */
     int64_t t = p->options.max_tokens, q = (int64_t)h->n_heads * h->head_k, k = (int64_t)h->n_kv_heads * h->head_k;
-    size_t kept = p->exact ? sizeof(float) : sizeof(uint16_t);
+    size_t kept = p->exact ? sizeof(float) : sizeof(uint16_t), cached = m->kv_type == BM_KV_F32 ? sizeof(float) : sizeof(uint16_t);
 
     s->x_ffn = take_floats(c, t * h->d_model);
     s->q = take_floats(c, t * q);
     s->q_raw = l->q_norm.weight ? take_floats(c, t * q) : NULL;
     s->k_raw = l->k_norm.weight ? take_floats(c, t * k) : NULL;
-    s->kv = bm_cursor_take(c, (t + BM_PAGE_TOKENS - 1) / BM_PAGE_TOKENS, m->kv_layer_bytes);
+    s->k = bm_cursor_take(c, t * k, cached);
+    s->v = bm_cursor_take(c, t * h->n_kv_heads * h->head_v, cached);
     s->attn_out = take_floats(c, t * h->n_heads * h->head_v);
     s->lse = take_floats(c, t * h->n_heads);
     s->y_attn = l->attn_post_norm.weight ? take_floats(c, t * h->d_model) : y;
@@ -34,7 +35,7 @@ static void take_saved(bm_cursor *c, bm_saved *s, const bm_pass *p, float *y)
     s->gate = bm_cursor_take(c, t * h->d_ff, kept);
     s->up = bm_cursor_take(c, t * h->d_ff, kept);
     for (int i = 0; i < BM_LORA_SITES; i++)
-        s->u[i] = take_floats(c, t * p->options.max_rank);
+        s->u[i] = take_floats(c, t * ((p->options.max_rank + BM_TILE_ROWS - 1) / BM_TILE_ROWS * BM_TILE_ROWS));
 }
 
 static void take_row(bm_cursor *c, bm_pass *p)
@@ -103,6 +104,7 @@ static void take_scratch(bm_cursor *c, bm_pass_scratch *own, const bm_pass *p)
     const bm_hparams *h = &p->model->h;
     int64_t page = BM_PAGE_TOKENS, widest = largest(h->d_model, h->d_ff);
 
+    own->page_memory = bm_cursor_take(c, p->options.max_tokens / page + 1, p->model->kv_head_bytes);
     own->pages = bm_cursor_take(c, p->options.max_tokens / page + 1, sizeof(void *));
     own->acc = take_floats(c, BM_ATTN_ROWS * (int64_t)h->head_v);
     own->sum_acc = take_floats(c, BM_ATTN_ROWS * (int64_t)h->head_v);
@@ -114,8 +116,6 @@ static void take_scratch(bm_cursor *c, bm_pass_scratch *own, const bm_pass *p)
     own->value = take_floats(c, page * h->head_v);
     own->s = take_floats(c, page * page);
     own->ds = take_floats(c, page * page);
-    own->d_key = take_floats(c, page * h->head_k);
-    own->d_value = take_floats(c, page * h->head_v);
     own->back = bm_cursor_take(c, (int64_t)p->grad->scratch_bytes(largest(widest, h->n_vocab), p->exact), 1);
 }
 

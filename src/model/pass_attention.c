@@ -1,9 +1,9 @@
 /* pass_attention.c - grouped-query attention in training: the forward of attention.c over the segments of a row, and back.
  *
- * A token's place in the pages is its index in the row, so that segments need no padding; its position is counted from its
- * segment's start. Forward keeps q, the pages of K and V in the cache's type, and per row the log of the sum of exp: backward
- * makes the scores again, tile by tile (FlashAttention, arXiv 2205.14135, algorithm 4). The gradient passes through the rounding
- * of K and V unchanged. */
+ * Forward keeps q, K and V in the cache's type, and per row the log of the sum of exp. Each item lays a segment's K and V out in pages
+ * as serving would have them, so that the same kernel adds up in the same order: the bits are those of serving. Backward makes the
+ * scores again, tile by tile (FlashAttention, arXiv 2205.14135, algorithm 4). The gradient passes through the rounding of K and V
+ * unchanged. */
 #include "model/pass_walk.h"
 
 #include <math.h>
@@ -28,14 +28,7 @@ static float temperature(const bm_train_walk *w, int64_t t)
     return h->temp_scale > 0 ? 1 + h->temp_scale * logf(1 + floorf(position / (float)h->temp_len)) : 1;
 }
 
-static unsigned char *kv_head(const bm_train_walk *w, int layer, int64_t page, int head)
-{
-    const bm_model *m = w->p->model;
-
-    return bm_pass_saved(w->p, layer)->kv + (size_t)page * m->kv_layer_bytes + (size_t)head * m->kv_head_bytes;
-}
-
-/* The first place that token t sees. */
+/* The first token that token t sees. */
 static int64_t first_seen(const bm_train_walk *w, int layer, int64_t t)
 {
     int64_t first = w->p->first[t], window = w->p->model->h.layers[layer].window;
@@ -48,10 +41,10 @@ static int64_t first_seen(const bm_train_walk *w, int layer, int64_t t)
 static void linear_rows(const bm_train_walk *w, int layer, bm_lora_site site, const bm_linear *l, int64_t row, int64_t n_rows,
                         int64_t t, int64_t end, float *out, int64_t stride)
 {
-    int64_t tile = row / BM_TILE_ROWS;
+    int64_t tile = row / BM_TILE_ROWS, tile_end = tile + (n_rows + BM_TILE_ROWS - 1) / BM_TILE_ROWS;
 
-    bm_linear_part(&w->w, l, &w->p->in, tile, tile + (n_rows + BM_TILE_ROWS - 1) / BM_TILE_ROWS, t, end, out, stride);
-    bm_train_lora_up(w, layer, site, row, n_rows, t, end, out, stride);
+    bm_linear_part(&w->w, l, &w->p->in, tile, tile_end, t, end, out, stride);
+    bm_train_lora_up(w, layer, site, tile, tile_end, t, end, out, stride);
 }
 
 /* Head norm (what comes in is kept in raw) and RoPE of one head. */
@@ -85,11 +78,27 @@ static void q_item(const bm_train_walk *w, int layer, int head, int n_heads, int
         }
 }
 
+/* Rows of n values in the cache's type. */
+static void keep_row(const bm_train_walk *w, void *kept, int64_t at, const float *x, int64_t n)
+{
+    if (w->p->model->kv_type == BM_KV_F32)
+        memcpy((float *)kept + at, x, (size_t)n * sizeof *x);
+    else
+        w->w.k->put_f16((uint16_t *)kept + at, x, n);
+}
+
+static void get_rows(const bm_train_walk *w, const void *kept, int64_t at, float *x, int64_t n)
+{
+    if (w->p->model->kv_type == BM_KV_F32)
+        memcpy(x, (const float *)kept + at, (size_t)n * sizeof *x);
+    else
+        w->w.k->get_f16(x, (const uint16_t *)kept + at, n);
+}
+
 static void kv_item(const bm_train_walk *w, int layer, int head, int n_heads, int64_t t, int64_t end)
 {
-    const bm_model *m = w->p->model;
-    const bm_hparams *h = &m->h;
-    const bm_layer_weights *l = &m->w.layers[layer];
+    const bm_hparams *h = &w->p->model->h;
+    const bm_layer_weights *l = &w->p->model->w.layers[layer];
     const bm_saved *s = bm_pass_saved(w->p, layer);
     int64_t stride = bm_attention_kv_unit(h), k_rows = (int64_t)n_heads * h->head_k, v_rows = (int64_t)n_heads * h->head_v;
     float *kv = w->own->kv;
@@ -101,8 +110,8 @@ static void kv_item(const bm_train_walk *w, int layer, int head, int n_heads, in
             float *k = kv + (int64_t)i * h->head_k, *v = kv + k_rows + (int64_t)i * h->head_v;
             int64_t at = (t * h->n_kv_heads + head + i) * h->head_k;
             finish_head(w, layer, &l->k_norm, s->k_raw ? s->k_raw + at : NULL, k, t);
-            w->w.k->kv_store(m->kv_type, kv_head(w, layer, t / BM_PAGE_TOKENS, head + i), m->kv_v_offset, (int)(t % BM_PAGE_TOKENS),
-                             k, v, h->head_k, h->head_v);
+            keep_row(w, s->k, ((head + i) * (int64_t)w->n_tokens + t) * h->head_k, k, h->head_k);
+            keep_row(w, s->v, ((head + i) * (int64_t)w->n_tokens + t) * h->head_v, v, h->head_v);
         }
 }
 
@@ -127,8 +136,27 @@ static void qkv_phase(const bm_train_walk *w, int layer)
 
 /* ---- attention ---- */
 
-/* Tokens [t, end) of query head `head`, all spans folded: attn_out and lse. */
-static void attend(const bm_train_walk *w, int layer, int head, int64_t t, int64_t end)
+/* K and V of kv-head `kv` for the segment [begin, end), as pages of the cache. */
+static void make_pages(const bm_train_walk *w, int layer, int kv, int64_t begin, int64_t end)
+{
+    const bm_model *m = w->p->model;
+    const bm_saved *s = bm_pass_saved(w->p, layer);
+    int64_t ek = m->h.head_k, ev = m->h.head_v;
+    float *k = w->own->key, *v = w->own->value;
+
+    for (int64_t at = begin; at < end; at += BM_PAGE_TOKENS) {
+        int64_t page = (at - begin) / BM_PAGE_TOKENS, n = end - at < BM_PAGE_TOKENS ? end - at : BM_PAGE_TOKENS;
+        unsigned char *memory = w->own->page_memory + (size_t)page * m->kv_head_bytes;
+        w->own->pages[page] = memory;
+        get_rows(w, s->k, (kv * (int64_t)w->n_tokens + at) * ek, k, n * ek);
+        get_rows(w, s->v, (kv * (int64_t)w->n_tokens + at) * ev, v, n * ev);
+        for (int i = 0; i < (int)n; i++)
+            w->w.k->kv_store(m->kv_type, memory, m->kv_v_offset, i, k + i * ek, v + i * ev, (int)ek, (int)ev);
+    }
+}
+
+/* Tokens [t, end) of query head `head`, all spans folded: attn_out and lse. Pages are those of their segment from `begin` on. */
+static void attend(const bm_train_walk *w, int layer, int head, int64_t begin, int64_t t, int64_t end)
 {
     const bm_model *m = w->p->model;
     const bm_hparams *h = &m->h;
@@ -144,35 +172,36 @@ static void attend(const bm_train_walk *w, int layer, int head, int64_t t, int64
     for (int i = 0; i < n; i++) {
         q[i] = s->q + ((t + i) * h->n_heads + head) * h->head_k;
         acc[i] = w->own->acc + (int64_t)i * e;
-        first[i] = (int32_t)first_seen(w, layer, t + i);
-        last[i] = (int32_t)t + i;
+        first[i] = (int32_t)(first_seen(w, layer, t + i) - begin);
+        last[i] = (int32_t)(t + i - begin);
     }
-    for (int64_t page = first[0] / BM_PAGE_TOKENS; page <= (end - 1) / BM_PAGE_TOKENS; page++)
-        w->own->pages[page] = kv_head(w, layer, page, head / (h->n_heads / h->n_kv_heads));
-    for (int32_t from = first[0] / BM_ATTN_SPAN * BM_ATTN_SPAN; from < end; from += BM_ATTN_SPAN) {
+    for (int32_t from = first[0] / BM_ATTN_SPAN * BM_ATTN_SPAN; from < end - begin; from += BM_ATTN_SPAN) {
         span.span_begin = from;
-        span.span_end = from + BM_ATTN_SPAN < (int32_t)end ? from + BM_ATTN_SPAN : (int32_t)end;
+        span.span_end = from + BM_ATTN_SPAN < (int32_t)(end - begin) ? from + BM_ATTN_SPAN : (int32_t)(end - begin);
         w->w.k->attn_span(&span);
         for (int i = 0; i < n; i++)
             bm_attention_fold(w->w.k, &top[i], &sum[i], w->own->sum_acc + (int64_t)i * e, m1[i], l1[i], acc[i], e);
     }
     for (int i = 0; i < n; i++) {
-        float *out = s->attn_out + ((t + i) * h->n_heads + head) * e, inv = 1 / sum[i];
+        float *out = s->attn_out + ((t + i) * h->n_heads + head) * e, inv = sum[i] > 0 ? 1 / sum[i] : 0;
         for (int j = 0; j < e; j++)
             out[j] = w->own->sum_acc[(int64_t)i * e + j] * inv;
         s->lse[(int64_t)head * w->n_tokens + t + i] = top[i] + logf(sum[i]);
     }
 }
 
+/* Items are segments and query heads. */
 static void attend_phase(const bm_train_walk *w, int layer)
 {
-    int64_t n_blocks = (w->n_tokens + BM_ATTN_ROWS - 1) / BM_ATTN_ROWS, n_heads = w->p->model->h.n_heads;
-    size_t n_items = (size_t)(n_blocks * n_heads), begin, end;
+    const bm_hparams *h = &w->p->model->h;
+    size_t n_heads = (size_t)h->n_heads, item, next;
 
-    /* Later blocks see more: longest first. */
-    while (bm_worker_claim(w->w.worker, n_items, 1, &begin, &end)) {
-        int64_t item = (int64_t)(n_items - 1 - begin), t = item / n_heads * BM_ATTN_ROWS;
-        attend(w, layer, (int)(item % n_heads), t, t + BM_ATTN_ROWS < w->n_tokens ? t + BM_ATTN_ROWS : w->n_tokens);
+    while (bm_worker_claim(w->w.worker, (size_t)w->p->n_segments * n_heads, 1, &item, &next)) {
+        int head = (int)(item % n_heads);
+        int64_t begin = w->p->starts[item / n_heads], end = w->p->starts[item / n_heads + 1];
+        make_pages(w, layer, head / (h->n_heads / h->n_kv_heads), begin, end);
+        for (int64_t t = begin; t < end; t += BM_ATTN_ROWS)
+            attend(w, layer, head, begin, t, t + BM_ATTN_ROWS < end ? t + BM_ATTN_ROWS : end);
     }
     bm_worker_barrier(w->w.worker);
 }
@@ -201,99 +230,93 @@ void bm_train_attention(const bm_train_walk *w, int layer)
 
 enum { TILE = BM_PAGE_TOKENS };
 
-/* K of a page as [Ek][64] and V as [64][Ev], floats. */
-static void load_page(const bm_train_walk *w, int layer, int64_t page, int head)
-{
-    const bm_model *m = w->p->model;
-    int64_t e = m->h.head_k, n = TILE * (int64_t)m->h.head_v;
-    const unsigned char *k = kv_head(w, layer, page, head), *v = k + m->kv_v_offset;
+/* Queries [t, t_end) against keys [at, at_end) of one segment, for one query head. */
+typedef struct tile {
+    int layer, head;
+    int64_t t, t_end, at, at_end;
+} tile;
 
-    for (int64_t i = 0; i < TILE / 16 * e; i++) {
-        float *to = w->own->key + i % e * TILE + i / e * 16;
-        if (m->kv_type == BM_KV_F32)
-            memcpy(to, (const float *)(const void *)k + i * 16, 16 * sizeof *to);
-        else
-            w->w.k->get_f16(to, (const uint16_t *)(const void *)k + i * 16, 16);
-    }
-    if (m->kv_type == BM_KV_F32)
-        memcpy(w->own->value, v, (size_t)n * sizeof(float));
-    else
-        w->w.k->get_f16(w->own->value, (const uint16_t *)(const void *)v, n);
-}
-
-/* P and dS of queries [t, end) against places [from, to) of the page at `at`; zero where a query does not see a place. */
-static void score_tile(const bm_train_walk *w, int layer, int head, int64_t t, int64_t end, int64_t at)
+/* P and dS of a tile, zero where a query does not see a key. */
+static void score_tile(const bm_train_walk *w, const tile *x)
 {
     bm_pass *p = w->p;
     const bm_hparams *h = &p->model->h;
-    const bm_saved *saved = bm_pass_saved(p, layer);
-    int64_t q_stride = (int64_t)h->n_heads * h->head_k, o_stride = (int64_t)h->n_heads * h->head_v;
+    const bm_saved *saved = bm_pass_saved(p, x->layer);
+    int64_t ek = h->head_k, ev = h->head_v, row = x->t * h->n_heads + x->head, n = x->at_end - x->at;
     float *s = w->own->s, *ds = w->own->ds;
 
-    p->grad->gemm(&(bm_gemm){ .m = end - t, .n = TILE, .k = h->head_k, .a = saved->q + t * q_stride + (int64_t)head * h->head_k,
-                              .a_row = q_stride, .a_col = 1, .b = w->own->key, .b_row = TILE, .b_col = 1, .c = s, .c_row = TILE,
-                              .alpha = 1, .exact = true });      /* exp would make much of the error of a rounded score */
-    p->grad->gemm(&(bm_gemm){ .m = end - t, .n = TILE, .k = h->head_v, .a = p->d_attn + t * o_stride + (int64_t)head * h->head_v,
-                              .a_row = o_stride, .a_col = 1, .b = w->own->value, .b_row = 1, .b_col = h->head_v, .c = ds,
-                              .c_row = TILE, .alpha = 1, .exact = p->exact });
-    for (int64_t i = t; i < end; i++, s += TILE, ds += TILE) {
-        int64_t seen = first_seen(w, layer, i), from = seen > at ? seen - at : 0, to = i + 1 - at < TILE ? i + 1 - at : TILE;
-        from = from < to ? from : to;    /* none of the page */
-        int64_t row = (int64_t)head * w->n_tokens + i;
-        w->w.k->attn_back(s + from, ds + from, to - from, h->attn_scale, h->attn_softcap, saved->lse[row], p->delta[row]);
+    p->grad->gemm(&(bm_gemm){ .m = x->t_end - x->t, .n = n, .k = ek, .a = saved->q + row * ek, .a_row = h->n_heads * ek, .a_col = 1,
+                              .b = w->own->key, .b_row = 1, .b_col = ek, .c = s, .c_row = TILE, .alpha = 1,
+                              .exact = true });      /* exp would make much of the error of a rounded score */
+    p->grad->gemm(&(bm_gemm){ .m = x->t_end - x->t, .n = n, .k = ev, .a = p->d_attn + row * ev, .a_row = h->n_heads * ev, .a_col = 1,
+                              .b = w->own->value, .b_row = 1, .b_col = ev, .c = ds, .c_row = TILE, .alpha = 1,
+                              .exact = p->exact });
+    for (int64_t t = x->t; t < x->t_end; t++, s += TILE, ds += TILE) {
+        int64_t seen = first_seen(w, x->layer, t) - x->at, from = seen > 0 ? seen : 0, to = t + 1 - x->at < n ? t + 1 - x->at : n;
+        from = from < to ? from : to;                /* none of the tile */
+        int64_t at = (int64_t)x->head * w->n_tokens + t;
+        w->w.k->attn_back(s + from, ds + from, to - from, h->attn_scale, h->attn_softcap, saved->lse[at], p->delta[at]);
         memset(s, 0, (size_t)from * sizeof *s);
         memset(ds, 0, (size_t)from * sizeof *ds);
-        memset(s + to, 0, (size_t)(TILE - to) * sizeof *s);
-        memset(ds + to, 0, (size_t)(TILE - to) * sizeof *ds);
+        memset(s + to, 0, (size_t)(n - to) * sizeof *s);
+        memset(ds + to, 0, (size_t)(n - to) * sizeof *ds);
     }
 }
 
-/* What the tile adds to dV, dK (own memory, of the whole page) and dQ. */
-static void add_tile(const bm_train_walk *w, int layer, int head, int64_t t, int64_t end)
+/* What a tile adds to dV, dK (of this query head) and dQ. */
+static void add_tile(const bm_train_walk *w, const tile *x)
 {
     bm_pass *p = w->p;
     const bm_hparams *h = &p->model->h;
-    int64_t q_stride = (int64_t)h->n_heads * h->head_k, q_at = t * q_stride + (int64_t)head * h->head_k;
-    int64_t o_stride = (int64_t)h->n_heads * h->head_v;
+    int64_t ek = h->head_k, ev = h->head_v, row = x->t * h->n_heads + x->head, key = x->at * h->n_heads + x->head;
+    int64_t n_queries = x->t_end - x->t, n_keys = x->at_end - x->at;
 
-    p->grad->gemm(&(bm_gemm){ .m = TILE, .n = h->head_v, .k = end - t, .a = w->own->s, .a_row = 1, .a_col = TILE,
-                              .b = p->d_attn + t * o_stride + (int64_t)head * h->head_v, .b_row = o_stride, .b_col = 1,
-                              .c = w->own->d_value, .c_row = h->head_v, .alpha = 1, .add = true, .exact = p->exact });
-    p->grad->gemm(&(bm_gemm){ .m = TILE, .n = h->head_k, .k = end - t, .a = w->own->ds, .a_row = 1, .a_col = TILE,
-                              .b = bm_pass_saved(p, layer)->q + q_at, .b_row = q_stride, .b_col = 1,
-                              .c = w->own->d_key, .c_row = h->head_k, .alpha = 1, .add = true, .exact = p->exact });
-    p->grad->gemm(&(bm_gemm){ .m = end - t, .n = h->head_k, .k = TILE, .a = w->own->ds, .a_row = TILE, .a_col = 1,
-                              .b = w->own->key, .b_row = 1, .b_col = TILE, .c = p->dq + q_at, .c_row = q_stride, .alpha = 1,
+    p->grad->gemm(&(bm_gemm){ .m = n_keys, .n = ev, .k = n_queries, .a = w->own->s, .a_row = 1, .a_col = TILE,
+                              .b = p->d_attn + row * ev, .b_row = h->n_heads * ev, .b_col = 1,
+                              .c = p->dv_heads + key * ev, .c_row = h->n_heads * ev, .alpha = 1, .add = true, .exact = p->exact });
+    p->grad->gemm(&(bm_gemm){ .m = n_keys, .n = ek, .k = n_queries, .a = w->own->ds, .a_row = 1, .a_col = TILE,
+                              .b = bm_pass_saved(p, x->layer)->q + row * ek, .b_row = h->n_heads * ek, .b_col = 1,
+                              .c = p->dk_heads + key * ek, .c_row = h->n_heads * ek, .alpha = 1, .add = true, .exact = p->exact });
+    p->grad->gemm(&(bm_gemm){ .m = n_queries, .n = ek, .k = n_keys, .a = w->own->ds, .a_row = TILE, .a_col = 1,
+                              .b = w->own->key, .b_row = ek, .b_col = 1, .c = p->dq + row * ek, .c_row = h->n_heads * ek, .alpha = 1,
                               .add = true, .exact = p->exact });
+}
+
+/* delta, and zeros to add to. */
+static void begin_attend_back(const bm_train_walk *w, int layer, int head, int64_t begin, int64_t end)
+{
+    bm_pass *p = w->p;
+    int64_t n_heads = p->model->h.n_heads, ek = p->model->h.head_k, ev = p->model->h.head_v;
+    const float *out = bm_pass_saved(p, layer)->attn_out;
+
+    for (int64_t t = begin; t < end; t++) {
+        int64_t row = t * n_heads + head;
+        p->delta[(int64_t)head * w->n_tokens + t] = w->w.k->dot(p->d_attn + row * ev, out + row * ev, ev);
+        memset(p->dq + row * ek, 0, (size_t)ek * sizeof(float));
+        memset(p->dk_heads + row * ek, 0, (size_t)ek * sizeof(float));
+        memset(p->dv_heads + row * ev, 0, (size_t)ev * sizeof(float));
+    }
 }
 
 /* One query head over the tokens [begin, end) of a segment: dq, and its own part of dK and dV. */
 static void attend_back(const bm_train_walk *w, int layer, int head, int64_t begin, int64_t end)
 {
-    bm_pass *p = w->p;
-    const bm_hparams *h = &p->model->h;
-    int64_t n_heads = h->n_heads, ek = h->head_k, ev = h->head_v, window = h->layers[layer].window;
-    const float *out = bm_pass_saved(p, layer)->attn_out;
+    const bm_hparams *h = &w->p->model->h;
+    const bm_saved *s = bm_pass_saved(w->p, layer);
+    int64_t window = h->layers[layer].window, kv = head / (h->n_heads / h->n_kv_heads);
+    tile x = { .layer = layer, .head = head };
 
-    for (int64_t t = begin; t < end; t++) {
-        int64_t at = (t * n_heads + head) * ev;
-        p->delta[(int64_t)head * w->n_tokens + t] = w->w.k->dot(p->d_attn + at, out + at, ev);
-        memset(p->dq + (t * n_heads + head) * ek, 0, (size_t)ek * sizeof *p->dq);
-    }
-    for (int64_t at = begin / TILE * TILE; at < end; at += TILE) {
-        int64_t from = at > begin ? at : begin, to = at + TILE < end ? at + TILE : end;
-        int64_t last = window > 0 && to - 1 + window < end ? to - 1 + window : end;      /* queries from here on see none of the page */
-        load_page(w, layer, at / TILE, head / (int)(n_heads / h->n_kv_heads));
-        memset(w->own->d_key, 0, (size_t)(TILE * ek) * sizeof(float));
-        memset(w->own->d_value, 0, (size_t)(TILE * ev) * sizeof(float));
-        for (int64_t t = from; t < last; t += TILE) {
-            int64_t t_end = t + TILE < last ? t + TILE : last;
-            score_tile(w, layer, head, t, t_end, at);
-            add_tile(w, layer, head, t, t_end);
-        }
-        for (int64_t t = from; t < to; t++) {
-            memcpy(p->dk_heads + (t * n_heads + head) * ek, w->own->d_key + (t - at) * ek, (size_t)ek * sizeof(float));
-            memcpy(p->dv_heads + (t * n_heads + head) * ev, w->own->d_value + (t - at) * ev, (size_t)ev * sizeof(float));
+    begin_attend_back(w, layer, head, begin, end);
+    for (x.at = begin; x.at < end; x.at += TILE) {
+        x.at_end = x.at + TILE < end ? x.at + TILE : end;
+        /* Queries from here on see none of these keys. */
+        int64_t last = window > 0 && x.at_end - 1 + window < end ? x.at_end - 1 + window : end;
+        get_rows(w, s->k, (kv * w->n_tokens + x.at) * h->head_k, w->own->key, (x.at_end - x.at) * h->head_k);
+        get_rows(w, s->v, (kv * w->n_tokens + x.at) * h->head_v, w->own->value, (x.at_end - x.at) * h->head_v);
+        for (x.t = x.at; x.t < last; x.t += TILE) {
+            x.t_end = x.t + TILE < last ? x.t + TILE : last;
+            score_tile(w, &x);
+            add_tile(w, &x);
         }
     }
 }

@@ -40,9 +40,9 @@ static void gate_up_item(const bm_train_walk *w, int layer, int64_t col, int64_t
     float *gate = w->own->gate, *up = w->own->up;
 
     bm_linear_part(&w->w, &l->gate, &p->in, tile, tile_end, t, end, gate, n);
-    bm_train_lora_up(w, layer, BM_LORA_GATE, col, n, t, end, gate, n);
+    bm_train_lora_up(w, layer, BM_LORA_GATE, tile, tile_end, t, end, gate, n);
     bm_linear_part(&w->w, &l->up, &p->in, tile, tile_end, t, end, up, n);
-    bm_train_lora_up(w, layer, BM_LORA_UP, col, n, t, end, up, n);
+    bm_train_lora_up(w, layer, BM_LORA_UP, tile, tile_end, t, end, up, n);
     for (int64_t i = t; i < end; i++, gate += n, up += n) {
         keep_row(w, s->gate, i * f + col, gate, n);
         keep_row(w, s->up, i * f + col, up, n);

@@ -68,52 +68,52 @@ bool bm_train_lora_find(const bm_train_walk *w, int layer, bm_lora_site site, bm
         return false;
     m = &t->matrices[layer * t->n_sites + __builtin_popcount(t->sites & ((1u << site) - 1))];
     bm_lora_shape(w->p->model, layer, site, &use->n_in, &use->n_out);
-    const float *values = w->p->exact ? t->values : t->rounded;
     size_t a = (size_t)(m->a - t->values), b = (size_t)(m->b - t->values);
-    use->rank = m->rank;
+    use->rank = m->rank, use->stride = t->rank_padded;
     use->scale = m->scale;
-    use->a = values + a, use->b = values + b;
+    use->packs = &t->packs[m - t->matrices];
+    use->a = m->a, use->b = m->b;
     use->da = t->grads + a, use->db = t->grads + b;
     return true;
 }
 
-/* Forward's products are f32 in the fast mode too, as in serving: the sums differ in their order only, so that the losses of
- * training are those of serving. */
 void bm_train_lora_down(const bm_train_walk *w, int layer, bm_lora_site site, const float *x, int64_t t_begin, int64_t t_end)
 {
+    float *u = bm_pass_saved(w->p, layer)->u[site];
     bm_lora_use l;
 
     if (!bm_train_lora_find(w, layer, site, &l))
         return;
-    w->p->grad->gemm(&(bm_gemm){ .m = t_end - t_begin, .n = l.rank, .k = l.n_in, .a = x + t_begin * l.n_in, .a_row = l.n_in,
-                                 .a_col = 1, .b = l.a, .b_row = 1, .b_col = l.n_in,
-                                 .c = bm_pass_saved(w->p, layer)->u[site] + t_begin * l.rank, .c_row = l.rank, .alpha = 1,
-                                 .exact = true });
+    u += t_begin * l.stride;
+    w->w.k->lora_a(&l.packs->a, x + t_begin * l.n_in, l.n_in, t_end - t_begin, u, l.stride);
+    for (int64_t t = t_begin; t < t_end && l.scale != 1; t++, u += l.stride)
+        w->w.k->scale(u, l.scale, l.stride);
 }
 
-void bm_train_lora_up(const bm_train_walk *w, int layer, bm_lora_site site, int64_t row, int64_t n_rows, int64_t t_begin, int64_t t_end,
-                float *out, int64_t out_stride)
+void bm_train_lora_up(const bm_train_walk *w, int layer, bm_lora_site site, int64_t tile, int64_t tile_end, int64_t t_begin,
+                      int64_t t_end, float *out, int64_t out_stride)
 {
     bm_lora_use l;
 
-    if (!bm_train_lora_find(w, layer, site, &l))
-        return;
-    w->p->grad->gemm(&(bm_gemm){ .m = t_end - t_begin, .n = n_rows, .k = l.rank,
-                                 .a = bm_pass_saved(w->p, layer)->u[site] + t_begin * l.rank, .a_row = l.rank, .a_col = 1,
-                                 .b = l.b + row * l.rank, .b_row = 1, .b_col = l.rank, .c = out, .c_row = out_stride,
-                                 .alpha = l.scale, .add = true, .exact = true });
+    if (bm_train_lora_find(w, layer, site, &l))
+        w->w.k->lora_b(&l.packs->b, tile, tile_end, bm_pass_saved(w->p, layer)->u[site] + t_begin * l.stride, l.stride,
+                       t_end - t_begin, out, out_stride);
 }
 
-/* The values as a served adapter has them. The gradient is that at these values, and goes to the masters unchanged. */
-static void round_adapter(const bm_train_walk *w)
+/* The values as a served adapter has them. In the fast mode that rounds them to bf16: the gradient is that at the rounded values,
+ * and goes to the masters unchanged. */
+static void pack_adapter(const bm_train_walk *w)
 {
     const bm_trainable *t = w->p->adapter;
-    size_t begin, end;
+    size_t i, end;
 
-    if (!t || w->p->exact)
+    if (!t)
         return;
-    while (bm_worker_claim(w->w.worker, t->n, 1 << 16, &begin, &end))
-        w->w.k->round_bf16(t->rounded + begin, t->values + begin, (int64_t)(end - begin));
+    while (bm_worker_claim(w->w.worker, t->n_matrices, 1, &i, &end)) {
+        const struct bm_train_pack *p = &t->packs[i];
+        bm_pack_floats(&p->a, t->packed + (p->a.data - t->packed), t->matrices[i].a, p->a.n_cols);
+        bm_pack_floats(&p->b, t->packed + (p->b.data - t->packed), t->matrices[i].b, t->rank);
+    }
     bm_worker_barrier(w->w.worker);
 }
 
@@ -129,10 +129,9 @@ void bm_train_linear_phase(const bm_train_walk *w, int layer, bm_lora_site site,
         int64_t tile = (int64_t)begin % n_parts * tiles, t = (int64_t)begin / n_parts * BM_TOKEN_BLOCK;
         int64_t tile_end = tile + tiles < l->w.n_tiles ? tile + tiles : l->w.n_tiles, row = tile * BM_TILE_ROWS;
         int64_t t_end = t + BM_TOKEN_BLOCK < n_tokens ? t + BM_TOKEN_BLOCK : n_tokens;
-        int64_t row_end = tile_end * BM_TILE_ROWS < l->w.n_rows ? tile_end * BM_TILE_ROWS : l->w.n_rows;
         float *out = y + t * l->w.n_rows + row;
         bm_linear_part(&w->w, l, x, tile, tile_end, t, t_end, out, l->w.n_rows);
-        bm_train_lora_up(w, layer, site, row, row_end - row, t, t_end, out, l->w.n_rows);
+        bm_train_lora_up(w, layer, site, tile, tile_end, t, t_end, out, l->w.n_rows);
     }
     bm_worker_barrier(w->w.worker);
 }
@@ -189,15 +188,15 @@ static void back_columns(const bm_train_walk *w, int layer, int n_maps, const fl
                                       .add = true, .exact = p->exact });
 }
 
-/* dB += scale * dY^T u for rows [row, end) of a map. */
+/* dB += dY^T u for rows [row, end) of a map. */
 static void back_rows(const bm_train_walk *w, int layer, const bm_back_map *map, int64_t row, int64_t end)
 {
     bm_lora_use l;
 
     if (bm_train_lora_find(w, layer, map->site, &l))
         w->p->grad->gemm(&(bm_gemm){ .m = end - row, .n = l.rank, .k = w->n_tokens, .a = map->g + row, .a_row = 1, .a_col = l.n_out,
-                                     .b = bm_pass_saved(w->p, layer)->u[map->site], .b_row = l.rank, .b_col = 1,
-                                     .c = l.db + row * l.rank, .c_row = l.rank, .alpha = l.scale, .add = true,
+                                     .b = bm_pass_saved(w->p, layer)->u[map->site], .b_row = l.stride, .b_col = 1,
+                                     .c = l.db + row * l.rank, .c_row = l.rank, .alpha = 1, .add = true,
                                      .exact = w->p->exact });
 }
 
@@ -309,7 +308,7 @@ static void forward_worker(bm_worker *worker, void *arg)
     int n_layers = p->model->h.n_layers;
     size_t t, end;
 
-    round_adapter(&w);
+    pack_adapter(&w);
     for (int i = 0; i < n_layers; i++)
         layer_forward(&w, i, false);
     while (bm_worker_claim(worker, (size_t)w.n_tokens, BM_TRAIN_TOKENS, &t, &end))

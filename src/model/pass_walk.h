@@ -18,20 +18,23 @@ enum { BM_TRAIN_TOKENS = 16 };   /* tokens of one item where work is shared out 
 struct bm_trainable {
     const bm_model *model;
     unsigned sites;
-    int rank, n_sites;           /* sites of a layer */
+    int rank, rank_padded;       /* padded to 16 */
+    int n_sites;                 /* of a layer */
     float scale;
     size_t n, n_matrices;        /* n_layers * n_sites: matrix (layer, i-th site) is layer * n_sites + i */
     float *values, *grads;       /* [n]: A, B of each matrix */
-    float *rounded;              /* [n] values as a served adapter has them, bf16; written by each forward that is not exact */
     bm_lora_matrix *matrices;
+    struct bm_train_pack { bm_packed a, b; } *packs;     /* [n_matrices] as a served adapter has them; made anew by each forward */
+    unsigned char *packed;       /* their memory */
 };
 
-/* An adapted map during a pass: a[R, K], b[N, R] as the forward uses them, and their gradients. */
+/* An adapted map during a pass: its values, packed for forward and as they are for backward, and their gradients. */
 typedef struct bm_lora_use {
     int64_t n_in, n_out;         /* K, N */
-    int rank;
+    int rank, stride;            /* stride: of u */
     float scale;
-    const float *a, *b;
+    const struct bm_train_pack *packs;
+    const float *a, *b;          /* [R, K], [N, R] */
     float *da, *db;
 } bm_lora_use;
 
@@ -40,12 +43,12 @@ typedef struct bm_saved {
     float *x_ffn;                /* [T][D] input of the feed-forward's norm */
     float *q;                    /* [T][H*Ek] after RoPE */
     float *q_raw, *k_raw;        /* [T][H*Ek], [T][G*Ek] before the head norms; NULL: there are none */
-    unsigned char *kv;           /* [T/64] pages of all kv-heads; a token's place is its index in the row */
+    void *k, *v;                 /* [G][T][Ek], [G][T][Ev] in the cache's type: halves or floats */
     float *attn_out;             /* [T][H*Ev] */
     float *lse;                  /* [H][T] log of the sum of exp of the scores */
     float *y_attn, *y_ffn;       /* [T][D] before the post norms; without such, memory that every layer shares */
     void *gate, *up;             /* [T][F] half floats, exact: floats */
-    float *u[BM_LORA_SITES];     /* [T][R] A x */
+    float *u[BM_LORA_SITES];     /* [T][R padded to 16] scale * (A x) */
 } bm_saved;
 
 /* One of the maps that share a phase of backward: its weights, dY in both forms, and B^T dY. */
@@ -58,14 +61,14 @@ typedef struct bm_back_map {
 } bm_back_map;
 
 typedef struct bm_pass_scratch { /* one worker's own memory */
+    unsigned char *page_memory;  /* [T/64 + 1] pages of one kv-head */
     const void **pages;          /* [T/64 + 1] */
     float *acc, *sum_acc;        /* [BM_ATTN_ROWS][Ev] */
     float *row;                  /* [max(D, F, H*Ek, H*Ev)] */
     float *kv;                   /* [BM_TOKEN_BLOCK][bm_attention_kv_unit] */
     float *gate, *up;            /* [BM_TOKEN_BLOCK][BM_FFN_COLS] */
-    float *key, *value;          /* [Ek][64], [64][Ev] */
+    float *key, *value;          /* [64][Ek], [64][Ev] */
     float *s, *ds;               /* [64][64] */
-    float *d_key, *d_value;      /* [64][Ek], [64][Ev] */
     void *back;                  /* of bm_grad_kernels.matmul_back */
 } bm_pass_scratch;
 
@@ -132,11 +135,12 @@ bm_saved *bm_pass_saved(const bm_pass *p, int layer);
 
 /* False when the map has no adapter. */
 bool bm_train_lora_find(const bm_train_walk *w, int layer, bm_lora_site site, bm_lora_use *use);
-/* u = A x for tokens [t_begin, t_end), x[T][K]. Does nothing without an adapter, like those that follow. */
+/* u for tokens [t_begin, t_end) of x[T][K]. Does nothing without an adapter, like those that follow. Both products are those of
+ * serving, so that the losses of training are too. */
 void bm_train_lora_down(const bm_train_walk *w, int layer, bm_lora_site site, const float *x, int64_t t_begin, int64_t t_end);
-/* out += scale * B u for rows [row, row + n_rows) and tokens from t_begin on; out: of row `row`, token t_begin. */
-void bm_train_lora_up(const bm_train_walk *w, int layer, bm_lora_site site, int64_t row, int64_t n_rows, int64_t t_begin, int64_t t_end,
-                float *out, int64_t out_stride);
+/* out += B u for rows of tiles [tile, tile_end) and tokens [t_begin, t_end); out: of row 16 * tile, token t_begin. */
+void bm_train_lora_up(const bm_train_walk *w, int layer, bm_lora_site site, int64_t tile, int64_t tile_end, int64_t t_begin,
+                      int64_t t_end, float *out, int64_t out_stride);
 /* A whole map into y[T][N], as one phase: claims, and ends with a barrier. */
 void bm_train_linear_phase(const bm_train_walk *w, int layer, bm_lora_site site, const bm_linear *l, const bm_site *x, float *y);
 

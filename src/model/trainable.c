@@ -33,6 +33,25 @@ static void draw(bm_trainable *t, uint64_t seed)
     }
 }
 
+/* Describes the packs, in memory from base on; NULL: only counts their bytes. */
+static size_t place_packs(bm_trainable *t, unsigned char *base)
+{
+    bm_qtype type = t->model->f32 ? BM_F32 : BM_BF16;
+    int64_t n_in, n_out;
+    size_t at = 0, len;
+
+    for (size_t i = 0; i < 2 * t->n_matrices; i++) {
+        const bm_lora_matrix *m = &t->matrices[i / 2];
+        bm_lora_shape(t->model, m->layer, m->site, &n_in, &n_out);
+        int64_t rows = i % 2 ? n_out : t->rank, cols = i % 2 ? t->rank_padded : n_in;
+        BM_CHECK(bm_pack_bytes(type, rows, cols, &len));         /* shapes of a model that is open */
+        if (base)
+            BM_CHECK(bm_packed_init(i % 2 ? &t->packs[i / 2].b : &t->packs[i / 2].a, type, rows, cols, base + at, NULL) == 0);
+        at += (len + 63) & ~(size_t)63;
+    }
+    return at;
+}
+
 /* Lists the matrices; with values NULL only counts their floats. */
 static size_t place(bm_trainable *t)
 {
@@ -66,10 +85,28 @@ static int check_options(bm_trainable *t, const bm_trainable_options *o, bm_erro
         return bm_fail(err, BM_INVALID, "rank is %d, expected 1 to %d", t->rank, MAX_RANK);
     if (!(alpha > 0 && alpha <= 1e6f))
         return bm_fail(err, BM_INVALID, "alpha is %g, expected more than 0", (double)alpha);
+    t->rank_padded = (t->rank + BM_TILE_ROWS - 1) / BM_TILE_ROWS * BM_TILE_ROWS;
     t->n_sites = __builtin_popcount(t->sites);
     t->scale = alpha / (o->rslora ? sqrtf((float)t->rank) : (float)t->rank);
     t->n_matrices = (size_t)t->model->h.n_layers * (size_t)t->n_sites;
     return 0;
+}
+
+static int allocate(bm_trainable *t, bm_error *err)
+{
+    t->n = place(t);
+    t->matrices = bm_calloc(t->n_matrices, sizeof *t->matrices);
+    t->packs = bm_calloc(t->n_matrices, sizeof *t->packs);
+    t->values = bm_calloc(t->n, sizeof *t->values);
+    t->grads = bm_calloc(t->n, sizeof *t->grads);
+    if (t->matrices && t->packs && t->values && t->grads) {
+        place(t);
+        if ((t->packed = bm_alloc_aligned(place_packs(t, NULL), 64)) != NULL) {
+            place_packs(t, t->packed);
+            return 0;
+        }
+    }
+    return bm_fail(err, BM_NOMEM, "no memory for an adapter of %zu parameters (rank %d)", t->n, t->rank);
 }
 
 int bm_trainable_new(bm_trainable **out, const bm_model *model, const bm_trainable_options *options, bm_error *err)
@@ -81,22 +118,10 @@ int bm_trainable_new(bm_trainable **out, const bm_model *model, const bm_trainab
     if (!t)
         return bm_fail(err, BM_NOMEM, "no memory for the adapter's header");
     t->model = model;
-    if ((rc = check_options(t, options, err)) < 0)
+    if ((rc = check_options(t, options, err)) < 0 || (rc = allocate(t, err)) < 0)
         goto out;
-    t->n = place(t);
-    t->matrices = bm_calloc(t->n_matrices, sizeof *t->matrices);
-    t->values = bm_calloc(t->n, sizeof *t->values);
-    t->grads = bm_calloc(t->n, sizeof *t->grads);
-    if (!model->f32)
-        t->rounded = bm_calloc(t->n, sizeof *t->rounded);
-    if (!t->matrices || !t->values || !t->grads || (!model->f32 && !t->rounded)) {
-        rc = bm_fail(err, BM_NOMEM, "no memory for an adapter of %zu parameters (rank %d)", t->n, t->rank);
-        goto out;
-    }
-    place(t);
     draw(t, options->seed);
     *out = t, t = NULL;
-    rc = 0;
 out:
     bm_trainable_free(t);
     return rc;
@@ -109,7 +134,8 @@ void bm_trainable_free(bm_trainable *t)
     bm_free(t->matrices);
     bm_free(t->values);
     bm_free(t->grads);
-    bm_free(t->rounded);
+    bm_free(t->packs);
+    bm_free(t->packed);
     bm_free(t);
 }
 

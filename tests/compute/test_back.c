@@ -37,7 +37,7 @@ static void run_all(const bm_kernels *k, const float *x, const float *y, const f
     k->softmax_back(out + 13 * n, n, 4.0f, 8.0f, 0.7f);
     k->put_f16(half, x, n);
     k->get_f16(out + 14 * n, half, n);
-    k->round_bf16(out + 15 * n, x, n);
+    memset(out + 15 * n, 0, (size_t)n * sizeof *out);
     out[15 * n] = k->dot(x, y, n);
 }
 
@@ -174,19 +174,12 @@ static void softmax_and_products_are_right_against_doubles(void **state)
     run_all(ref(), in, in + N, in + 2 * N, in + 3 * N, N, out);
     for (int i = 0; i < N; i++) {
         double x = in[i], dp = in[2 * N + i], p = exp(0.3 * x - 5), t = tanh(0.3 * x / 2), capped = exp(2 * t - 5);
-        float up, same = in[i];
-        uint32_t bits;
         assert_near("p", out[9 * N + i], p, 1e-6 * p);
         assert_near("ds", out[10 * N + i], p * (dp - 0.1) * 0.3, 1e-6 * p);
         assert_near("p, capped", out[11 * N + i], capped, 2e-6 * capped);
         assert_near("ds, capped", out[12 * N + i], capped * (dp - 0.1) * 0.3 * (1 - t * t), 2e-6 * capped);
         assert_near("logits", out[13 * N + i], 0.7 * (1 - x / 8 * (x / 8)) * exp(x - 4), 1e-6 * exp(x - 4));
         assert_near("half", out[14 * N + i], x, 0x1p-11 * fabs(x));
-        memcpy(&bits, &same, 4);
-        bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000u;
-        memcpy(&up, &bits, 4);
-        if (i > 0)
-            assert_true(out[15 * N + i] == up);
         dot += x * in[N + i];
     }
     assert_near("dot", out[15 * N], dot, 1e-5);

@@ -79,7 +79,7 @@ static void any_team_and_recomputing_give_the_same_bits(void **state)
 }
 
 /* One row of three segments, against three rows whose gradients add up. */
-static void check_segments(const char *name, bool f32, double most)
+static void check_segments(const char *name, bool f32)
 {
     pass_kit p;
     pass_kit_options o = { .f32 = f32, .n_threads = 2, .max_tokens = N, .adapter = { .rank = 3, .alpha = 4 } };
@@ -98,7 +98,7 @@ static void check_segments(const char *name, bool f32, double most)
         worst = fmax(worst, fabs(nll[t] - alone[t]));
     double error = relative_error(together, bm_trainable_grads(p.adapter), bm_trainable_n(p.adapter));
     print_message("%s: packed against alone: loss %.1e, gradient %.1e\n", name, worst, error);
-    assert_true(worst <= most && error <= most);
+    assert_true(worst == 0 && error <= 2e-6);    /* losses are the same bits; gradients add up in another order */
     pass_kit_close(&p);
     free(together);
 }
@@ -106,11 +106,11 @@ static void check_segments(const char *name, bool f32, double most)
 static void segments_of_a_row_equal_rows_of_their_own(void **state)
 {
     (void)state;
-    check_segments("llama", true, 1e-5);
-    check_segments("mistral", true, 1e-5);
-    check_segments("gemma3", true, 1e-5);
-    check_segments("mistral3", true, 1e-5);
-    check_segments("qwen2", false, 0.05);        /* pages cut segments elsewhere: a last bit may turn over an int8 activation */
+    check_segments("llama", true);
+    check_segments("mistral", true);
+    check_segments("gemma3", true);
+    check_segments("mistral3", true);
+    check_segments("qwen2", false);
 }
 
 /* -log p of each target by the forward pass of serving, the adapter mounted. */
@@ -145,8 +145,8 @@ static void serve(const char *name, bool f32, const sample *s, const bm_lora_mat
     free(logits);
 }
 
-/* most: with the adapter. Alone, the arithmetic is the same to the last bit but for the log of the sum. */
-static void check_serving(const char *name, bool f32, int n_tokens, double most)
+/* The arithmetic is the same to the last bit but for the log of the sum, which is taken in doubles here. */
+static void check_serving(const char *name, bool f32, int n_tokens)
 {
     static const sample empty;
     static double nll[1200], served[1200], worst[2];
@@ -167,19 +167,19 @@ static void check_serving(const char *name, bool f32, int n_tokens, double most)
             worst[with] = fmax(worst[with], fabs(nll[t] - served[t]));
     }
     print_message("%-12s %4d tokens: losses against serving: alone %.1e, with an adapter %.1e\n", name, n_tokens, worst[0], worst[1]);
-    assert_true(worst[0] <= 2e-5 && worst[1] <= most);
+    assert_true(worst[0] <= 2e-5 && worst[1] <= 2e-5);
     pass_kit_close(&p);
 }
 
 static void losses_are_those_of_serving(void **state)
 {
     (void)state;
-    check_serving("llama", true, 1200, 1e-4);    /* more than one span */
-    check_serving("llama", false, 1200, 0.05);
-    check_serving("mistral", false, 200, 0.05);
-    check_serving("qwen3", true, 200, 1e-4);
-    check_serving("gemma2", false, 200, 0.05);
-    check_serving("gemma3", true, 200, 1e-4);
+    check_serving("llama", true, 1200);    /* more than one span */
+    check_serving("llama", false, 1200);
+    check_serving("mistral", false, 200);
+    check_serving("qwen3", true, 200);
+    check_serving("gemma2", false, 200);
+    check_serving("gemma3", true, 200);
 }
 
 static void gradients_add_up_and_no_target_adds_none(void **state)

@@ -2,7 +2,7 @@
  * models (tests/oracle/grad/make.py): two segments in a row, loss on some tokens with uneven coefficients.
  * Measure: |difference| / |gradient| of each A and B. f32: at most 1e-4 (fp32 against fp64 sums), losses 1e-5. Fast: quantised
  * activations of 64 columns and half-float K and V move the function itself; its whole gradient must stay within 0.25, and losses
- * within 0.15 (these models are random and sharp: a real one is in test_pass_real.c). */
+ * within 0.2 (these models are random and sharp: a real one is in test_pass_real.c). */
 #include "pass_kit.h"
 
 static void run(const char *name, const grad_vectors *v, bool f32, double *loss_error, double *worst, double *whole)
@@ -48,8 +48,8 @@ static void check(const char *name)
     print_message("%-13s f32: loss %.1e, worst matrix %.1e; fast: loss %.1e, gradient %.3f\n", name, loss, worst, fast_loss, fast_whole);
     if (!(loss <= 1e-5) || !(worst <= 1e-4))
         fail_msg("%s: f32 differs by %g in loss (at most 1e-5) and by %g in a matrix (at most 1e-4)", name, loss, worst);
-    if (!(fast_loss <= 0.15) || !(fast_whole <= 0.25))
-        fail_msg("%s: the fast path differs by %g in loss (at most 0.15) and %g in gradient (at most 0.25)", name, fast_loss, fast_whole);
+    if (!(fast_loss <= 0.2) || !(fast_whole <= 0.25))
+        fail_msg("%s: the fast path differs by %g in loss (at most 0.2) and %g in gradient (at most 0.25)", name, fast_loss, fast_whole);
     grad_vectors_free(&v);
 }
 
