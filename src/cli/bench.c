@@ -63,7 +63,7 @@ int bench_prefill(bench *b, int32_t until, bool sample, bm_error *err)
         while (rc == 0 && b->lanes[i].pos < until) {
             bench_lane *l = &b->lanes[i];
             int n = until - l->pos < BENCH_STEP_TOKENS - n_tokens ? until - l->pos : BENCH_STEP_TOKENS - n_tokens;
-            runs[n_runs++] = (bm_run){ .tokens = l->tokens + l->pos, .n_tokens = n, .start = l->pos, .kv = &l->kv };
+            runs[n_runs++] = (bm_run){ .tokens = l->tokens + l->pos, .n_tokens = n, .start = l->pos, .kv = &l->kv, .adapter = l->adapter };
             l->pos += n, n_tokens += n;
             bool last = i == b->o->parallel - 1 && l->pos == until;
             if (n_tokens < BENCH_STEP_TOKENS && !last)
@@ -88,7 +88,7 @@ int bench_decode(bench *b, int64_t n_steps, bm_error *err)
         for (int i = 0; i < b->o->parallel; i++) {
             bench_lane *l = &b->lanes[i];
             l->hash = bm_hash64(&l->next, sizeof l->next, l->hash);
-            runs[i] = (bm_run){ .tokens = &l->next, .n_tokens = 1, .start = l->pos++, .kv = &l->kv };
+            runs[i] = (bm_run){ .tokens = &l->next, .n_tokens = 1, .start = l->pos++, .kv = &l->kv, .adapter = l->adapter };
         }
         rc = bm_model_forward(b->model, b->step, b->team, runs, (int)b->o->parallel, err);
         for (int i = 0; i < b->o->parallel && rc == 0; i++)
@@ -116,7 +116,7 @@ void bench_reset(bench *b, uint64_t repeat)
     }
 }
 
-static int run_once(bench *b, int repeat, bm_error *err)
+static int run_once(bench *b, int repeat, double *prefill, double *decode, bm_error *err)
 {
     const bench_settings *o = b->o;
     int rc;
@@ -132,9 +132,22 @@ static int run_once(bench *b, int repeat, bm_error *err)
         return rc;
     for (int i = 0; i < o->parallel; i++)
         b->hash = bm_hash64(&b->lanes[i].next, sizeof b->lanes[i].next, b->hash ^ b->lanes[i].hash);
-    b->prefill[repeat] = (double)(o->prompt * o->parallel) * 1e9 / (double)(middle - begin);
-    b->decode[repeat] = (double)(o->gen * o->parallel) * 1e9 / (double)(bm_now_ns() - middle);
+    prefill[repeat] = (double)(o->prompt * o->parallel) * 1e9 / (double)(middle - begin);
+    decode[repeat] = (double)(o->gen * o->parallel) * 1e9 / (double)(bm_now_ns() - middle);
     return 0;
+}
+
+/* With adapters: the base alone, then they. */
+static int run_pair(bench *b, int repeat, bm_error *err)
+{
+    int rc = 0;
+
+    if (b->adapters != NULL) {
+        bench_adapters_mount(b, false);
+        rc = run_once(b, repeat, b->base_prefill, b->base_decode, err);
+        bench_adapters_mount(b, true);
+    }
+    return rc < 0 ? rc : run_once(b, repeat, b->prefill, b->decode, err);
 }
 
 /* Threads, caches and page tables awake; not counted. */
@@ -165,6 +178,7 @@ static void bench_done(bench *b)
     bm_free(b->samplers);
     bm_free(b->lanes);
     bm_free(b->logits);
+    bench_adapters_free(b);
     bm_step_free(b->step);
     bm_model_close(b->model);
     bm_team_free(b->team);
@@ -256,7 +270,7 @@ static int open_model(bench *b, const char *path, bm_error *err)
     for (int i = 0; i < b->o->parallel; i++)
         if ((rc = make_lane(b, &b->lanes[i], err)) < 0)
             return rc;
-    return 0;
+    return b->o->adapters > 0 ? bench_adapters_make(b, err) : 0;
 }
 
 /* ---- results ---- */
@@ -290,6 +304,23 @@ static void add_spread(json_t *json, const char *what, spread s)
     json_object_set_new(json, key, json_real(rounded(s.max)));
 }
 
+static void add_base(json_t *json, bench *b, spread pre, spread dec)
+{
+    int n = (int)b->o->repeat;
+    spread base_pre = spread_of(b->base_prefill, n), base_dec = spread_of(b->base_decode, n);
+
+    json_object_set_new(json, "adapters", json_integer((json_int_t)b->o->adapters));
+    json_object_set_new(json, "adapter_bytes", json_integer((json_int_t)bm_adapter_bytes(b->adapters[0])));
+    if (b->o->prompt > 0) {
+        add_spread(json, "base_prefill", base_pre);
+        json_object_set_new(json, "prefill_of_base", json_real(rounded(pre.median / base_pre.median)));
+    }
+    if (b->o->gen > 0) {
+        add_spread(json, "base_decode", base_dec);
+        json_object_set_new(json, "decode_of_base", json_real(rounded(dec.median / base_dec.median)));
+    }
+}
+
 static json_t *result_json(bench *b, spread pre, spread dec)
 {
     const bench_settings *o = b->o;
@@ -311,6 +342,8 @@ static json_t *result_json(bench *b, spread pre, spread dec)
         add_spread(json, "prefill", pre);
     if (o->gen > 0)
         add_spread(json, "decode", dec);
+    if (b->adapters != NULL)
+        add_base(json, b, pre, dec);
     return json;
 }
 
@@ -333,6 +366,10 @@ static int report(bench *b)
         print_row("prefill", b->o->prompt, b->o, pre);
     if (b->o->gen > 0)
         print_row("decode", b->o->gen, b->o, dec);
+    if (b->adapters != NULL && b->o->prompt > 0)
+        print_row("  base", b->o->prompt, b->o, spread_of(b->base_prefill, n));
+    if (b->adapters != NULL && b->o->gen > 0)
+        print_row("  base", b->o->gen, b->o, spread_of(b->base_decode, n));
     return 0;
 }
 
@@ -371,7 +408,7 @@ static int bench_model(const char *model, const bench_settings *o, bm_error *err
     if (rc == 0 && o->scaling)
         rc = bench_scaling(b, err);
     for (int i = 0; i < o->repeat && rc == 0 && !o->scaling; i++)
-        rc = run_once(b, i, err);
+        rc = run_pair(b, i, err);
     if (rc == 0 && !o->scaling)
         rc = report(b);
     bench_done(b);
@@ -423,13 +460,15 @@ int cmd_bench(int argc, char **argv)
         { "machine", NULL, CLI_FLAG, &o.machine, 0, 0, NULL, "the machine instead of a model: bandwidth, int8, bf16 and fp32 peaks" },
         { "scaling", NULL, CLI_FLAG, &o.scaling, 0, 0, NULL, "instead of speeds: barriers, serial share and balance of a step, by number of\n"
           "threads" },
+        { "adapters", NULL, CLI_INT, &o.adapters, 0, BENCH_MAX_PARALLEL, "N", "the sequences take N adapters of rank 16 on all linear maps in turn, and the\n"
+          "base alone is measured beside them" },
         { "no-pack", NULL, CLI_FLAG, &o.no_pack, 0, 0, NULL, CLI_NO_PACK_HELP },
         { "json", NULL, CLI_FLAG, &o.json, 0, 0, NULL, "one JSON object a line" },
         { 0 },
     };
     const cli_command command = {
         "bench", "[MODEL]", "Speed of prefill and decode in tokens per second, of all sequences together.",
-        "baimo bench smollm2 -p 512 -n 128 -np 4 --json\nbaimo bench smollm2 --scaling\nbaimo bench --machine", table,
+        "baimo bench smollm2 -p 512 -n 128 -np 4 --json\nbaimo bench smollm2 -p 0 -np 16 --adapters 8\nbaimo bench smollm2 --scaling\nbaimo bench --machine", table,
     };
     bm_error err;
     int n, rc;
@@ -440,6 +479,8 @@ int cmd_bench(int argc, char **argv)
         return cli_usage_error("bench", "--machine and --scaling are two measurements: give one");
     if (n > 1 || (o.machine && n > 0))
         return cli_usage_error("bench", o.machine ? "--machine takes no MODEL" : "takes one MODEL, got %d arguments", n);
+    if (o.adapters > 0 && o.scaling)
+        return cli_usage_error("bench", "--adapters and --scaling are two measurements: give one");
     if (o.scaling)
         o = bench_scaling_room(&o);
     if (o.prompt + o.gen == 0)
