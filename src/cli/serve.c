@@ -261,7 +261,7 @@ static int open_server(serve *s, bm_error *err)
 
 /* ---- jobs beside the requests ---- */
 
-static int job_finished(void *arg, const bm_run_row *run, const char *dir, bm_error *err)
+static int job_finished(void *arg, bm_run_row *run, const char *dir, bm_error *err)
 {
     return strcmp(run->kind, "tune") == 0 ? bm_tune_shelve(((serve *)arg)->store, run, dir, err) : 0;
 }

@@ -86,7 +86,9 @@ static int do_start(start_options *o)
 
     if (cli_open_store(&store, &err) < 0)
         return cli_fail(&err);
-    if (bm_tune_create(store, &o->request, 0, &run, &err) < 0) {
+    if (o->dry_run) {
+        rc = cli_tune_dry(store, &o->request, o->json);
+    } else if (bm_tune_create(store, &o->request, 0, &run, &err) < 0) {
         rc = cli_fail(&err);
     } else {
         rc = carry_on(store, &run, o->follow, o->json);
@@ -104,7 +106,7 @@ static int tune_start(int argc, char **argv)
     bm_tune_defaults(r);
     const cli_option options[] = {
         { "model", "-m", CLI_STR, &r->model, 0, 0, "NAME", "the model of the shelf to tune" },
-        { "data", NULL, CLI_LIST, &o.data, 0, 0, "FILE[@W]", "rows to train on; several are mixed by weight W (default 1)" },
+        { "data", NULL, CLI_LIST, &o.data, 0, 0, "FILE[@W]", "rows to train on, a file or a set of `baimo data ls`; several\nare mixed by weight W (default 1)" },
         { "name", NULL, CLI_STR, &r->name, 0, 0, "NAME", "the adapter's name on the shelf" },
         { "method", NULL, CLI_STR, &r->method, 0, 0, "sft|dpo", "answers, or preferences (default: by looking at the rows)" },
         { "targets", NULL, CLI_STR, &r->targets, 0, 0, "LIST", "all-linear (default), or names such as q_proj,v_proj" },
@@ -126,6 +128,8 @@ static int tune_start(int argc, char **argv)
         { "target-field", NULL, CLI_STR, &r->target_field, 0, 0, "KEY", "where a row's answer stands" },
         { "loss-after", NULL, CLI_STR, &r->loss_after, 0, 0, "TEXT", "plain text: what stands after it carries the loss ('A:')" },
         { "shape", NULL, CLI_STR, &r->shape, 0, 0, "NAME", "of the rows (default: by looking; baimo data check FILE)" },
+        { "render", NULL, CLI_STR, &r->render, 0, 0, "chat|text", "pairs of strings as a chat, or as text (default: by looking)" },
+        { "part", NULL, CLI_STR, &r->part, 0, 0, "KEY", "which list of rows of a JSON object that holds several" },
         { "drop-bad", NULL, CLI_FLAG, &r->drop_bad, 0, 0, NULL, "go on without the rows that are bad" },
         { "split-long", NULL, CLI_FLAG, &r->split_long, 0, 0, NULL, "cut rows over --max-length into several; else they are bad" },
         { "valid-share", NULL, CLI_FLOAT, &r->valid_share, 0, 0.9, "X", "share of the rows to hold back for validation" },
@@ -157,6 +161,8 @@ static int tune_start(int argc, char **argv)
         return cli_usage_error(self.name, "takes no arguments, found '%s'", argv[0]);
     if (r->model == NULL || o.data.n == 0 || (r->name == NULL && !o.dry_run))
         return cli_usage_error(self.name, "--model, --data and --name are needed");
+    if (r->name == NULL)
+        r->name = "dry-run";
     if ((rc = take_data(&o)) != 0)
         return rc;
     return do_start(&o);

@@ -25,5 +25,8 @@ void cli_duration_text(char out[24], double seconds);            /* "3.2 s" "1m2
 void cli_curve_text(bm_buf *out, const bm_tune_point *points, size_t n, int width, int height);
 void cli_curve_svg(bm_buf *out, const bm_tune_point *points, size_t n, const char *title);
 
+/* Steps, time and memory of a tuning; the exit code. */
+int  cli_tune_dry(bm_store *store, const bm_tune_request *request, bool as_json);
+
 int cmd_tune_show(int argc, char **argv);
 int cmd_tune_export(int argc, char **argv);

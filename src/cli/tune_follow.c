@@ -46,7 +46,7 @@ bool cli_server_runs(const char *home)
     return runs;
 }
 
-static int job_finished(void *arg, const bm_run_row *run, const char *dir, bm_error *err)
+static int job_finished(void *arg, bm_run_row *run, const char *dir, bm_error *err)
 {
     return strcmp(run->kind, "tune") == 0 ? bm_tune_shelve(arg, run, dir, err) : 0;
 }
@@ -148,9 +148,9 @@ static void take_metrics(follower *f, const bm_run_event *event)
         f->left_s = (double)(event->at_ms - f->first_ms) / 1000 / (double)(event->step - f->first_step) *
                     (double)(f->run.n_steps - event->step);
     f->left_s = number_of(object, "time_left_s", f->left_s);
-    if (f->options->json)
+    if (f->options->json && json_object_get(object, "loss") != NULL)     /* a line per step; validations stand in `tune show --json` */
         puts(event->data), fflush(stdout);
-    else if (!f->terminal)
+    if (!f->options->json && !f->terminal)
         print_step(f, object);
     json_decref(object);
 }

@@ -1,6 +1,7 @@
 /* tune_show.c - `baimo tune show`: what a run was asked for and what came out, with its loss curve as text or SVG. */
 #include "cli/tune.h"
 #include "base/file.h"
+#include "base/json_out.h"
 #include "base/mem.h"
 #include "cli/cli.h"
 
@@ -206,19 +207,42 @@ static void print_run(const bm_run_row *r, const bm_tune_point *points, size_t n
     bm_buf_done(&curve);
 }
 
-static json_t *curve_json(const bm_tune_point *p, size_t n)
+/* Losses with the shortest digits that read back as they are: what compares curves compares them exactly. */
+static void write_curve(bm_json *j, const bm_tune_point *p, size_t n)
 {
-    json_t *list = json_array();
-
+    bm_json_key(j, "curve");
+    bm_json_open(j, '[');
     for (size_t i = 0; i < n; i++) {
-        json_t *o = json_pack("{s:I}", "step", (json_int_t)p[i].step);
+        bm_json_open(j, '{');
+        bm_json_kint(j, "step", p[i].step);
         if (!isnan(p[i].loss))
-            json_object_set_new(o, "loss", json_real(p[i].loss));
+            bm_json_kdouble(j, "loss", p[i].loss);
         if (!isnan(p[i].valid_loss))
-            json_object_set_new(o, "valid_loss", json_real(p[i].valid_loss));
-        json_array_append_new(list, o);
+            bm_json_kdouble(j, "valid_loss", p[i].valid_loss);
+        bm_json_close(j, '}');
     }
-    return list;
+    bm_json_close(j, ']');
+}
+
+static int print_json(const bm_run_row *run, const bm_tune_point *points, size_t n)
+{
+    json_t *object = cli_run_json(run);
+    char *text = object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(15));
+    bm_buf out = { 0 };
+    bm_json j = { &out, true };
+    bm_error err;
+    int rc;
+
+    if (text != NULL) {
+        bm_buf_add(&out, text, strlen(text) - 1);                /* without the closing brace */
+        write_curve(&j, points, n);
+        bm_buf_putc(&out, '}');
+    }
+    rc = text == NULL || out.failed ? cli_fail((bm_fail(&err, BM_NOMEM, "no memory for the JSON"), &err)) : puts(out.data) < 0;
+    bm_buf_done(&out);
+    free(text);
+    json_decref(object);
+    return rc;
 }
 
 static int write_svg(const char *path, const bm_run_row *run, const bm_tune_point *points, size_t n, bm_error *err)
@@ -247,10 +271,7 @@ static int show(bm_store *store, const char *name, const char *svg, bool as_json
     if (bm_tune_curve(store, run.number, &points, &n, &err) < 0 || (svg != NULL && write_svg(svg, &run, points, n, &err) < 0)) {
         rc = cli_fail(&err);
     } else if (as_json) {
-        json_t *json = cli_run_json(&run);
-        if (json != NULL)
-            json_object_set_new(json, "curve", curve_json(points, n));
-        rc = cli_print_json(json);
+        rc = print_json(&run, points, n);
     } else {
         print_run(&run, points, n);
     }

@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "compute/cpu.h"
+#include "platform/job_dir.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -31,8 +32,7 @@ int bm_job_dir(bm_buf *out, const char *home, const char *id, bm_error *err)
     return out->failed ? bm_fail(err, BM_NOMEM, "no memory for a path") : 0;
 }
 
-/* A directory of plain files and directories, never following a link. */
-static void remove_tree(const char *path)
+void bm_job_remove_tree(const char *path)
 {
     DIR *dir = opendir(path);
     struct dirent *e;
@@ -47,7 +47,7 @@ static void remove_tree(const char *path)
         bm_buf_printf(&child, "%s/%s", path, e->d_name);
         if (!child.failed && lstat(child.data, &st) == 0) {
             if (S_ISDIR(st.st_mode))
-                remove_tree(child.data);
+                bm_job_remove_tree(child.data);
             else
                 unlink(child.data);
         }
@@ -90,7 +90,7 @@ int bm_job_create(bm_store *store, bm_run_row *row, const char *job_json, size_t
     if (rc == 0)
         rc = bm_runs_insert(store, row, err);
     if (rc < 0)
-        remove_tree(dir.data);
+        bm_job_remove_tree(dir.data);
 out:
     bm_buf_done(&path);
     bm_buf_done(&dir);
@@ -130,7 +130,7 @@ int bm_job_remove(bm_store *store, const char *id, bm_error *err)
     int rc;
 
     if ((rc = bm_job_dir(&dir, bm_store_home(store), id, err)) == 0 && (rc = bm_runs_delete(store, id, err)) == 0)
-        remove_tree(dir.data);
+        bm_job_remove_tree(dir.data);
     bm_buf_done(&dir);
     return rc;
 }

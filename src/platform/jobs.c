@@ -306,6 +306,7 @@ static void end_done(bm_jobs *jobs, job *j)
         char *old = run->result;
         run->result = j->log.result;
         rc = jobs->options.finished(jobs->options.arg, run, j->dir, &err);
+        j->log.result = run->result;
         run->result = old;
     }
     if (rc < 0)

@@ -22,6 +22,7 @@
  * What a child writes is not trusted: a line over 64 KiB or one that is not an object is skipped, a child that writes more than
  * 256 MiB of events is killed. Any thread may call all of these. */
 #pragma once
+#include <jansson.h>
 #include <stdbool.h>
 #include "base/buf.h"
 #include "base/error.h"
@@ -36,8 +37,9 @@ typedef struct bm_jobs_options {
     int most_running;            /* at a time; 0: 1 */
     int stop_seconds;            /* from SIGTERM to SIGKILL; 0: 60 */
     int64_t events_bytes;        /* that a child may report; 0: 256 MiB */
-    /* A run's child is done: put what it made on the shelf. From the jobs' thread; a failure fails the run. May be NULL. */
-    int (*finished)(void *arg, const bm_run_row *run, const char *dir, bm_error *err);
+    /* A run's child is done: put what it made on the shelf. run->result is what it said; another string may take its place (bm_free
+     * the old one). From the jobs' thread; a failure fails the run. May be NULL. */
+    int (*finished)(void *arg, bm_run_row *run, const char *dir, bm_error *err);
     /* Whether requests are being computed: children are stopped (SIGSTOP) meanwhile. Cheap, from the jobs' thread. May be NULL. */
     bool (*busy)(void *arg);
     void (*changed)(void *arg);  /* something new is in the store; from the jobs' thread. May be NULL */
@@ -62,6 +64,10 @@ int bm_job_stop(bm_store *store, const char *id, bm_error *err);
 int bm_job_resume(bm_store *store, const char *id, bm_error *err);
 /* Take an ended run out of the records, and its directory with it. BM_BUSY while it has not ended. */
 int bm_job_remove(bm_store *store, const char *id, bm_error *err);
+/* Run a job without a record, to its end, in a directory that is taken away after: for dry runs. tell gets each event. Non-zero from
+ * tell: the child is killed, BM_CANCELED. The child's own error comes as its last event, not as a code. */
+int bm_job_try(bm_store *store, const char *program, const char *job_json, size_t len_bytes,
+               int (*tell)(void *arg, const json_t *event), void *arg, bm_error *err);
 /* home/jobs/ID into *out, or BM_INVALID when id is no id. */
 int bm_job_dir(bm_buf *out, const char *home, const char *id, bm_error *err);
 /* By exact id, else the latest of that name, else the only id that begins so. kind NULL: any. *out: bm_run_row_done. */

@@ -4,6 +4,7 @@
 #include "base/json_out.h"
 #include "base/mem.h"
 #include "base/nearest.h"
+#include "platform/datasets.h"
 #include "platform/jobs.h"
 #include "platform/shelf.h"
 #include "store/adapters.h"
@@ -285,24 +286,26 @@ static int resolve_model(bm_store *store, const char *name, bm_shelf_model *out,
 
 /* ---- job.json ---- */
 
-static int write_set(bm_json *j, const bm_tune_request *r, const char *path, double weight, bool valid, bm_error *err)
+static int write_set(bm_json *j, bm_store *store, const bm_tune_request *r, const bm_tune_data *set, bool valid, bm_error *err)
 {
     char real[PATH_MAX];
-    int rc = check_file(path, real, err);
+    bm_dataset known;
+    int rc;
 
-    if (rc < 0)
+    if ((rc = bm_dataset_resolve(store, set->path, &known, err)) < 0 || (rc = check_file(known.path, real, err)) < 0)
         return rc;
     bm_json_open(j, '{');
     bm_json_kstr(j, "path", real);
-    bm_json_kdouble(j, "weight", weight == 0 ? 1 : weight);
+    bm_json_kdouble(j, "weight", set->weight == 0 ? 1 : set->weight);
     bm_json_kbool(j, "valid", valid);
     write_settings(j, r, true);
     bm_json_close(j, '}');
     return 0;
 }
 
-static int write_data(bm_json *j, const bm_tune_request *r, bm_error *err)
+static int write_data(bm_json *j, bm_store *store, const bm_tune_request *r, bm_error *err)
 {
+    const bm_tune_data valid = { .path = r->valid_data, .weight = 1 };
     int rc = 0;
 
     if (r->n_data < 1)
@@ -310,14 +313,14 @@ static int write_data(bm_json *j, const bm_tune_request *r, bm_error *err)
     bm_json_key(j, "data");
     bm_json_open(j, '[');
     for (int i = 0; i < r->n_data && rc == 0; i++)
-        rc = write_set(j, r, r->data[i].path, r->data[i].weight, false, err);
+        rc = write_set(j, store, r, &r->data[i], false, err);
     if (rc == 0 && r->valid_data != NULL)
-        rc = write_set(j, r, r->valid_data, 1, true, err);
+        rc = write_set(j, store, r, &valid, true, err);
     bm_json_close(j, ']');
     return rc;
 }
 
-static int write_job(const bm_tune_request *r, const bm_shelf_model *model, bool dry_run, bm_buf *out, bm_error *err)
+static int write_job(bm_store *store, const bm_tune_request *r, const bm_shelf_model *model, bool dry_run, bm_buf *out, bm_error *err)
 {
     bm_json j = { out, false };
     int rc;
@@ -331,7 +334,7 @@ static int write_job(const bm_tune_request *r, const bm_shelf_model *model, bool
     bm_json_kstr(&j, "sha256", model->sha256);
     bm_json_kstr(&j, "name", model->name);
     bm_json_close(&j, '}');
-    rc = write_data(&j, r, err);
+    rc = write_data(&j, store, r, err);
     bm_json_key(&j, "options");
     bm_json_open(&j, '{');
     write_settings(&j, r, false);
@@ -350,40 +353,40 @@ int bm_tune_text(bm_store *store, const bm_tune_request *request, bool dry_run, 
 
     if ((rc = check_ranges(request, err)) < 0 || (rc = resolve_model(store, request->model, &model, err)) < 0)
         return rc;
-    return write_job(request, &model, dry_run, out, err);
+    return write_job(store, request, &model, dry_run, out, err);
 }
 
 int bm_tune_create(bm_store *store, const bm_tune_request *request, int64_t key_id, bm_run_row *out, bm_error *err)
 {
+    bm_run_row row = { .kind = "tune", .seed = request->seed, .key_id = key_id };
     bm_buf job = { 0 }, text = { 0 };
     bm_shelf_model model;
     json_t *object = NULL;
     char *data = NULL;
     int rc;
 
-    *out = (bm_run_row){ .kind = "tune", .seed = request->seed, .key_id = key_id };
+    *out = (bm_run_row){ 0 };
     if ((rc = check_ranges(request, err)) < 0 || (rc = check_name(store, request->name, err)) < 0 ||
-        (rc = resolve_model(store, request->model, &model, err)) < 0 || (rc = write_job(request, &model, false, &job, err)) < 0)
+        (rc = resolve_model(store, request->model, &model, err)) < 0 || (rc = write_job(store, request, &model, false, &job, err)) < 0)
         goto out;
-    snprintf(out->name, sizeof out->name, "%s", request->name);
-    snprintf(out->model, sizeof out->model, "%s", model.name);
-    snprintf(out->model_sha256, sizeof out->model_sha256, "%s", model.sha256);
+    snprintf(row.name, sizeof row.name, "%s", request->name);
+    snprintf(row.model, sizeof row.model, "%s", model.name);
+    snprintf(row.model_sha256, sizeof row.model_sha256, "%s", model.sha256);
     bm_tune_write(&text, request);
     object = json_loadb(job.data, job.len, 0, NULL);
     data = json_dumps(json_object_get(object, "data"), JSON_COMPACT);
-    out->settings = bm_buf_take(&text);
-    out->data = data == NULL ? NULL : bm_strdup(data);
-    if (out->settings == NULL || out->data == NULL)
+    row.settings = bm_buf_take(&text);
+    row.data = data == NULL ? NULL : bm_strdup(data);
+    if (row.settings == NULL || row.data == NULL)
         rc = bm_fail(err, BM_NOMEM, "no memory for a run");
-    else
-        rc = bm_job_create(store, out, job.data, job.len, err);
+    else if ((rc = bm_job_create(store, &row, job.data, job.len, err)) == 0)
+        rc = bm_runs_find(store, row.id, out, err);
 out:
     free(data);
     json_decref(object);
     bm_buf_done(&text);
     bm_buf_done(&job);
-    if (rc < 0)
-        bm_run_row_done(out);
+    bm_run_row_done(&row);
     return rc;
 }
 

@@ -12,7 +12,7 @@
 
 enum { BM_TUNE_MOST_DATA = 16 };
 
-typedef struct bm_tune_data { const char *path; double weight; } bm_tune_data;
+typedef struct bm_tune_data { const char *path; double weight; } bm_tune_data;       /* a file, or the name of a registered set */
 
 /* What to train. bm_tune_defaults fills in what the command line would; strings are borrowed. */
 typedef struct bm_tune_request {
@@ -46,5 +46,6 @@ typedef struct bm_tune_point { int64_t step, tokens; double loss, valid_loss, lr
 int  bm_tune_curve(bm_store *store, int64_t run, bm_tune_point **out, size_t *n, bm_error *err);
 
 /* The adapter that a finished run left in its directory goes on the shelf: moved to home/adapters/RUN, recorded with base, data,
- * settings, curve and version. Done before: 0. BM_INVALID when it belongs to another base than the run's. */
-int  bm_tune_shelve(bm_store *store, const bm_run_row *run, const char *dir, bm_error *err);
+ * settings, curve and version. Done before: 0. BM_INVALID when it belongs to another base than the run's.
+ * Its new place takes the old one's in run->result. */
+int  bm_tune_shelve(bm_store *store, bm_run_row *run, const char *dir, bm_error *err);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -127,7 +128,23 @@ static int check_base(const bm_adapter_row *row, const bm_run_row *run, bm_error
     return 0;
 }
 
-int bm_tune_shelve(bm_store *store, const bm_run_row *run, const char *dir, bm_error *err)
+/* The path in the result is that of the shelf now. */
+static void correct_result(bm_run_row *run, const char *path)
+{
+    json_t *result = json_loads(run->result, 0, NULL);
+    char *text = NULL, *copy;
+
+    if (json_object_set_new(result, "adapter", json_string(path)) == 0)
+        text = json_dumps(result, JSON_COMPACT);
+    if (text != NULL && (copy = bm_strdup(text)) != NULL) {
+        bm_free(run->result);
+        run->result = copy;
+    }
+    free(text);
+    json_decref(result);
+}
+
+int bm_tune_shelve(bm_store *store, bm_run_row *run, const char *dir, bm_error *err)
 {
     bm_adapter_row row = { .source = "tune", .created_ms = bm_wall_ms(), .settings = run->settings }, known;
     bm_buf curve = { 0 };
@@ -149,6 +166,7 @@ int bm_tune_shelve(bm_store *store, const bm_run_row *run, const char *dir, bm_e
         (rc = write_curve(store, run->number, &curve, err)) == 0) {
         row.curve = curve.data;
         rc = bm_adapters_insert(store, &row, err);
+        correct_result(run, row.path);
     }
     bm_buf_done(&curve);
     return rc;

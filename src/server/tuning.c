@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "base/hash.h"
-#include "base/mem.h"
 #include "base/number.h"
 #include "platform/jobs.h"
 #include "platform/shelf.h"
@@ -303,8 +302,6 @@ static int fill_create(bm_ask *ask)
     int rc = bm_ask_json(ask, &body);
 
     if (rc == 0 && (rc = check_fields(ask, body)) == 0 && (rc = create(ask, body, &run)) == 0) {
-        run.error = run.error == NULL ? bm_strdup("") : run.error;
-        run.hint = run.hint == NULL ? bm_strdup("") : run.hint;
         write_job(&j, &run);
         bm_jobs_wake(ask->server->options.jobs);
     }

@@ -49,7 +49,7 @@ static int remove_home(void **state)
     return system(command);
 }
 
-static int finished(void *arg, const bm_run_row *run, const char *dir, bm_error *err)
+static int finished(void *arg, bm_run_row *run, const char *dir, bm_error *err)
 {
     (void)arg, (void)dir;
     assert_string_equal(run->result, "{\"loss\":1.5}");
