@@ -6,6 +6,8 @@
 #include "base/buf.h"
 #include "base/utf8.h"
 
+enum { FEW_BYTES = 8 };          /* fewer that agree say nothing */
+
 static int no_memory(bm_error *err) { return bm_fail(err, BM_NOMEM, "no memory for a row"); }
 
 /* ---- what is the same for all rows ---- */
@@ -36,19 +38,24 @@ static size_t last_end(const bm_rendered *r)
     return 0;
 }
 
-/* What opens an answer, from a conversation of one word. A template that fails on it or hides the word leaves it unknown. */
+/* What opens an answer, from a conversation of one word: what add_generation_prompt adds, or, where a template does not know it, all
+ * that stands behind the word. A template that fails on it or hides the word leaves it unknown. */
 static int find_opening(bm_masker *m, bm_error *err)
 {
     json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", "x");
-    bm_rendered r = { 0 };
-    int rc = messages == NULL ? no_memory(err) : render(m, messages, NULL, true, &r, err);
+    bm_rendered open = { 0 }, plain = { 0 };
+    int rc = messages == NULL ? no_memory(err) : render(m, messages, NULL, true, &open, err);
 
-    if (rc == 0 && last_end(&r) > 0 && last_end(&r) < r.len) {
-        m->opening_len = r.len - last_end(&r);
-        m->opening = bm_strndup(r.text + last_end(&r), m->opening_len);
+    if (rc == 0 && (rc = render(m, messages, NULL, false, &plain, err)) == 0 && last_end(&open) > 0) {
+        size_t from = last_end(&open);
+        if (plain.len < open.len && memcmp(plain.text, open.text, plain.len) == 0)
+            from = plain.len;
+        m->opening_len = open.len - from;
+        m->opening = bm_strndup(open.text + from, m->opening_len);
         rc = m->opening == NULL ? no_memory(err) : 0;
     }
-    bm_rendered_done(&r);
+    bm_rendered_done(&open);
+    bm_rendered_done(&plain);
     json_decref(messages);
     return rc == BM_NOMEM ? rc : 0;
 }
@@ -180,34 +187,49 @@ static void mark(bm_masked *m, size_t begin, size_t end, size_t *t)
         m->target[*t] = m->ends[*t] > from;
 }
 
-/* Behind the turn's last byte: to the first token that ends a generation and begins before `limit`. Returns the bytes' end. */
-static size_t turn_end(const bm_masker *m, const bm_masked *out, size_t t, size_t end, size_t limit, bool *found)
+/* Where the first token that ends a generation ends, of those that begin in [begin, limit): there the model would stop. Without one the
+ * turn ends with its last byte. Control tokens are the template's: no content can end a turn. */
+static size_t turn_end(const bm_masker *m, const bm_masked *out, size_t t, size_t begin, size_t last, size_t limit, bool *found)
 {
-    for (; t < out->tokens.n; t++) {
-        size_t begin = t > 0 ? out->ends[t - 1] : 0;
-        if (begin >= limit)
-            break;
-        if (out->ends[t] > end && bm_tokenizer_is_eog(m->tokenizer, out->tokens.ids[t])) {
+    *found = false;
+    while (t > 0 && out->ends[t - 1] > begin)
+        t--;
+    for (size_t from; t < out->tokens.n && (from = t > 0 ? out->ends[t - 1] : 0) < limit; t++)
+        if (from >= begin && out->ends[t] > from && bm_tokenizer_is_eog(m->tokenizer, out->tokens.ids[t])) {
             *found = true;
             return out->ends[t];
         }
-    }
-    *found = false;
-    return end;
+    return last;
 }
 
-/* Where the answer begins in text[from, to): behind the last opening there, else at `to`. */
+static size_t common_prefix(const char *a, const char *b, size_t n)
+{
+    size_t i = 0;
+
+    while (i < n && a[i] == b[i])
+        i++;
+    return i;
+}
+
+/* Where the text of the turn parts from the prompt that the server would make of what stands before it: behind the opening, or as much of
+ * it as the template wrote (it may open a thought there that this turn does not have), somewhere in text[from, to). Where not even
+ * half of it is to be found, the turn begins with its first byte, at `to`. */
 static size_t turn_begin(const bm_masker *m, const bm_rendered *r, size_t from, size_t to)
 {
-    if (m->opening != NULL && to - from >= m->opening_len)
-        for (size_t at = to - m->opening_len + 1; at-- > from;)
-            if (memcmp(r->text + at, m->opening, m->opening_len) == 0)
-                return at + m->opening_len;
-    return to;
+    size_t best = 1, begin = to;
+
+    for (size_t at = from; at < to && m->opening != NULL; at++) {
+        size_t room = to - at < m->opening_len ? to - at : m->opening_len;
+        size_t n = common_prefix(r->text + at, m->opening, room);
+        if (n >= best && (n == m->opening_len || (n >= FEW_BYTES && 2 * n >= m->opening_len)))
+            best = n, begin = at + n;
+    }
+    return begin;
 }
 
-/* Of each message: the first and last byte that the text has of it, and what of other messages stands next before and behind. */
-typedef struct extent { size_t begin, end, before, behind; bool written; } extent;
+/* Of each message: the first and last byte that the text has of it before another's follows, and what of others stands next before
+ * and behind. (Some templates write the name of a called tool once more beside its answer.) */
+typedef struct extent { size_t begin, end, before, behind; bool written, closed; } extent;
 
 static void find_extents(const bm_rendered *r, extent *e, size_t n)
 {
@@ -218,12 +240,15 @@ static void find_extents(const bm_rendered *r, extent *e, size_t n)
         if (s->message < 0)
             continue;
         size_t number = (size_t)s->message < n ? (size_t)s->message : n;         /* e[n]: tools and variables */
-        if (last != number)
+        if (last != number && e[last].written && !e[last].closed) {
             e[last].behind = s->begin;
+            e[last].closed = true;
+        }
         if (!e[number].written)
-            e[number] = (extent){ .begin = s->begin, .before = before, .written = true };
-        e[number].end = before = s->end;
-        e[number].behind = r->len;
+            e[number] = (extent){ .begin = s->begin, .before = before, .behind = r->len, .written = true };
+        if (!e[number].closed)
+            e[number].end = s->end;
+        before = s->end;
         last = number;
     }
 }
@@ -256,8 +281,7 @@ static int mark_turns(const bm_masker *m, const bm_example_side *side, const bm_
         if (!e[i].written || !carries_loss(message, i, side))
             continue;
         size_t begin = turn_begin(m, r, e[i].before, e[i].begin);
-        mark(out, begin, e[i].end, &t);
-        mark(out, e[i].end, turn_end(m, out, t, e[i].end, e[i].behind, &out->ends_turn), &t);
+        mark(out, begin, turn_end(m, out, t, begin, e[i].end, e[i].behind, &out->ends_turn), &t);
     }
     bm_free(e);
     return rc;

@@ -8,7 +8,7 @@ typedef struct bm_masker {
     const bm_tokenizer *tokenizer;
     const bm_template *tmpl;     /* NULL: chats are refused */
     char *bos, *eos;             /* their text; NULL: none */
-    char *opening;               /* what the template writes between a user's text and the answer; NULL: not known */
+    char *opening;               /* what the template writes in front of an answer; NULL: not known */
     size_t opening_len;
     bool knows_tools;            /* the template writes them */
 } bm_masker;

@@ -5,9 +5,9 @@
  * count as they do in /v1/completions. Knows nothing of models' weights.
  *
  * Which tokens carry the loss. Chats: the turns of the assistant. Where the template has {% generation %} blocks, what stands in
- * them and nothing else. Else a turn runs from where the prompt ends that the server would make of the messages before it (behind
- * "<|im_start|>assistant\n", say; what the template writes of a tool call counts) to the first token that ends a generation behind
- * the turn's last byte, that token included; where the template writes none, to the turn's last byte. A message with
+ * them and nothing else. Else a turn runs from where the text parts from the prompt that the server would make of the messages before
+ * it (behind "<|im_start|>assistant\n", say; what the template writes of a tool call counts) to the first token that ends a
+ * generation, that token included; where the template writes none, to the turn's last byte. A message with
  * "weight": 0 carries none. A token that straddles the border of such a range carries the loss when any byte of it stands inside,
  * as in transformers' return_assistant_tokens_mask. Text: everything, or what stands behind the last `loss_after`; prompt and target
  * as text: the target. Text ends with EOS, which carries loss, unless it ends with it already, so that the model learns to stop. */

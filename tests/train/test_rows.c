@@ -13,6 +13,9 @@
 #define A(text) "<|im_start|>assistant\n[[" text "<|im_end|>]]\n"
 #define OLD(text) "<|im_start|>assistant\n" text "<|im_end|>\n"
 
+#define OK_ROW "{\"messages\": [{\"role\": \"user\", \"content\": \"u\"}, {\"role\": \"assistant\", \"content\": \"a\"}]}\n"
+#define OK_TEXT U("u") A("a") ";"
+
 static bm_tokenizer *tok;
 
 static void read_with(bm_data *d, const char *source, const char *ending, const char *bytes, size_t len, const bm_data_options *o, int want)
@@ -242,6 +245,34 @@ static void token_across_the_border_carries_the_loss(void **state)
     bm_data_done(&d);
 }
 
+static void a_turn_begins_where_it_parts_from_the_prompt(void **state)
+{
+    static const char thinking[] =
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + ('<think></think>' if m.role == 'assistant' else '') + m.content + '<|im_end|>\\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}";
+    static const char unlike[] =
+        "{% for m in messages %}{{ m.role + ': ' + m.content + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ 'Your turn!' }}{% endif %}";
+
+    (void)state;
+    check(thinking, ".jsonl", OK_ROW, NULL, U("u") "<|im_start|>assistant\n<think>[[</think>a<|im_end|>]]\n;");
+    check(unlike, ".jsonl", OK_ROW, NULL, "user: u<|im_end|>assistant: [[a<|im_end|>]];");
+}
+
+static void a_turn_ends_where_the_model_would_stop(void **state)
+{
+    /* as gpt-oss: the name of the called tool once more beside its answer */
+    static const char again[] =
+        "{% for m in messages %}{% if m.tool_calls %}{{ 'A:to=' + m.tool_calls[0].function.name + '<|im_end|>' }}"
+        "{% elif m.role == 'tool' %}{{ 'T:' + messages[loop.index0 - 1].tool_calls[0].function.name + '=' + m.content + '<|im_end|>' }}"
+        "{% else %}{{ m.role + ':' + m.content + '<|im_end|>' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'A:' }}{% endif %}";
+
+    (void)state;
+    check(again, ".jsonl",
+          "{\"messages\": [{\"role\": \"user\", \"content\": \"u\"}, {\"role\": \"assistant\", \"tool_calls\": [{\"name\": \"f\"}]},"
+          " {\"role\": \"tool\", \"content\": \"7\"}, {\"role\": \"assistant\", \"content\": \"ok\"}]}",
+          NULL, "user:u<|im_end|>A:[[to=f<|im_end|>]]T:f=7<|im_end|>assistant:[[ok<|im_end|>]];");
+}
+
 static void generation_blocks_have_the_last_word(void **state)
 {
     static const char inside[] =
@@ -276,9 +307,6 @@ static void template_that_writes_no_end_is_counted(void **state)
 }
 
 /* ---- bad rows ---- */
-
-#define OK_ROW "{\"messages\": [{\"role\": \"user\", \"content\": \"u\"}, {\"role\": \"assistant\", \"content\": \"a\"}]}\n"
-#define OK_TEXT U("u") A("a") ";"
 
 static void every_bad_row_has_its_line_and_reason(void **state)
 {
@@ -703,6 +731,8 @@ int main(void)
         T(tree_is_its_best_ranked_path),
         T(list_in_an_object_is_found_by_its_key),
         T(token_across_the_border_carries_the_loss),
+        T(a_turn_begins_where_it_parts_from_the_prompt),
+        T(a_turn_ends_where_the_model_would_stop),
         T(generation_blocks_have_the_last_word),
         T(template_that_writes_no_end_is_counted),
         T(every_bad_row_has_its_line_and_reason),
