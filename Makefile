@@ -143,6 +143,7 @@ install: $(BUILD)/$(PROGRAM) $(BUILD)/libbaimo.a
 	install -D -m 755 $(BUILD)/$(PROGRAM) $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
 	install -D -m 644 $(BUILD)/libbaimo.a $(DESTDIR)$(PREFIX)/lib/libbaimo.a
 	install -D -m 644 include/baimo.h $(DESTDIR)$(PREFIX)/include/baimo.h
+	@find tasks -type f | while read f; do install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/baimo/$$f; done
 	@if [ -f docs/baimo.1 ]; then install -D -m 644 docs/baimo.1 $(DESTDIR)$(PREFIX)/share/man/man1/baimo.1; fi
 
 unicode:

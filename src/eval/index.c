@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/mem.h"
@@ -46,6 +47,41 @@ static void names_done(names *list)
 
 static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 static int by_name(const void *a, const void *b) { return strcmp(((const bm_task_entry *)a)->name, ((const bm_task_entry *)b)->name); }
+
+/* ---- the shipped folder ---- */
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int bm_task_shipped_dir(char **out, bm_error *err)
+{
+    static const char *const places[] = {"../share/baimo/tasks", "../tasks", "../../tasks"};
+    const char *given = getenv("BAIMO_TASKS");
+    char program[4096];
+    ssize_t len = readlink("/proc/self/exe", program, sizeof program - 1);
+    bm_buf path = {0};
+
+    *out = NULL;
+    if (given != NULL && *given != '\0')
+        return is_folder(given) && (*out = bm_strdup(given)) != NULL ? 0 : bm_fail(err, BM_NOTFOUND, "BAIMO_TASKS: no folder %s", given);
+    while (len > 0 && program[len - 1] != '/')
+        len--;
+    for (size_t i = 0; len > 0 && i < sizeof places / sizeof places[0]; i++) {
+        bm_buf_clear(&path);
+        bm_buf_printf(&path, "%.*s%s", (int)len, program, places[i]);
+        if (!path.failed && is_folder(path.data)) {
+            *out = bm_buf_take(&path);
+            return *out == NULL ? no_memory(err) : 0;
+        }
+    }
+    bm_buf_done(&path);
+    bm_fail(err, BM_NOTFOUND, "the folder of the tasks that ship with the program is not there");
+    return bm_hint(err, "BAIMO_TASKS=DIR names it");
+}
 
 /* ---- files ---- */
 

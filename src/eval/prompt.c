@@ -110,7 +110,7 @@ static int open_all(bm_prompts *p, bm_error *err)
     if (p->options.apply_chat_template && p->options.chat == NULL)
         return bm_fail(err, BM_INVALID, "a chat template is asked for, and the model has none");
     if ((rc = load_split(&p->docs, p, split, &t->process_docs, err)) < 0 || (rc = open_fields(p, err)) < 0 ||
-        (rc = load_shots(p, split, err)) < 0)
+        (rc = load_shots(p, split, err)) < 0 || (rc = bm_shots_check(p, err)) < 0)
         return rc;
     return test_first(p, err);
 }

@@ -43,5 +43,6 @@ void bm_join_delimited(bm_buf *b, const char *prefix, const char *suffix, const 
 int  bm_turns_render(char **out, size_t *len, const bm_turns *t, const bm_prompt_options *o, bool has_prefix, bm_error *err);
 bool bm_ends_with_space(const char *s);
 
-/* prompt_shots.c: the n examples for doc, borrowed; out has room for n. */
+/* prompt_shots.c: whether the pool is large enough; the n examples for doc, borrowed; out has room for n. */
+int  bm_shots_check(const bm_prompts *p, bm_error *err);
 int  bm_shots_draw(bm_prompts *p, const json_t *doc, size_t n, const json_t **out, bm_error *err);

@@ -67,6 +67,14 @@ static int first_n(bm_prompts *p, const json_t *doc, size_t n, const json_t **ou
     return kept < n ? too_few(p, n, kept, err) : 0;
 }
 
+/* As many as are asked for, and the document itself beside them. */
+int bm_shots_check(const bm_prompts *p, bm_error *err)
+{
+    size_t n = (size_t)p->task->num_fewshot, spare = p->same_split ? 1 : 0;
+
+    return n > 0 && p->shots->n < n + spare ? too_few(p, n, p->shots->n - (p->shots->n > 0 ? spare : 0), err) : 0;
+}
+
 int bm_shots_draw(bm_prompts *p, const json_t *doc, size_t n, const json_t **out, bm_error *err)
 {
     size_t *drawn;

@@ -140,6 +140,10 @@ typedef struct bm_task_entry {
 } bm_task_entry;
 typedef struct bm_task_index bm_task_index;
 
+/* The folder of the tasks that ship with the program, into *out (bm_free'd by the caller): $BAIMO_TASKS, else share/baimo/tasks beside the
+ * program's bin, else tasks beside the build folder. BM_NOTFOUND: none of them is there. */
+int  bm_task_shipped_dir(char **out, bm_error *err);
+
 /* What a YAML file of a folder came to; `err` is filled when it was refused. */
 typedef void bm_task_report(void *arg, const char *file, const bm_error *err);
 
