@@ -116,9 +116,10 @@ tsan:
 FUZZ_SECONDS ?= 60
 FUZZERS := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=%)
 FUZZ_CFLAGS = -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -std=gnu11 -ffp-contract=off \
-              -fno-strict-aliasing -pthread -Isrc -Iinclude -DBM_VERSION='"$(VERSION)"' $(PKG_INC)
+              -fno-strict-aliasing -pthread -Isrc -Iinclude -Itests -DBM_VERSION='"$(VERSION)"' $(PKG_INC)
 FUZZ_LIB  := $(filter-out src/compute/kernels_%,$(foreach d,base format text,$(wildcard src/$(d)/*.c)) \
-             $(wildcard src/compute/quant*.c)) $(wildcard src/server/request*.c src/server/fields*.c)
+             $(wildcard src/compute/quant*.c)) $(wildcard src/server/request*.c src/server/fields*.c \
+             src/train/example*.c) src/train/mask.c src/train/rows.c src/train/scan.c src/train/source.c
 build/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_LIB)
 	@mkdir -p $(@D)
 	clang $(FUZZ_CFLAGS) -o $@ $^ $(PKG_LIBS) -lm
