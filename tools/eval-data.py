@@ -87,7 +87,7 @@ def add(folder, program):
     home = os.environ.get("BAIMO_HOME") or os.path.expanduser("~/.local/share/baimo")
     failed = 0
     for path, name in found(folder) + list(converted(folder, os.path.join(home, "eval-data"))):
-        extra = ["--part", "examples"] if "/bbh/" in name else []
+        extra = ["--part", "examples"] if "/bbh/" in name else ["--no-header"] if "/mmlu/" in name else []
         failed += subprocess.run([program, "data", "add", path, "--as", name, *extra]).returncode != 0
     return 1 if failed else 0
 

@@ -10,7 +10,8 @@ int cli_data_read_options(const cli_data *d, const char *command, bm_data_option
 {
     *out = (bm_data_options){ .part = d->part, .prompt_field = d->prompt_field, .target_field = d->target_field,
                               .loss_after = d->loss_after, .max_length = (int)d->max_length, .split_long = d->split_long,
-                              .drop_bad = d->drop_bad, .valid_share = d->valid };
+                              .drop_bad = d->drop_bad, .no_header = d->no_header,
+                              .valid_share = d->valid };
     if (out->max_length == 0)
         out->max_length = CLI_DATA_MAX_LENGTH;
     if (d->shape != NULL && !bm_data_shape_find(d->shape, &out->shape))
@@ -157,6 +158,7 @@ static int data_add(int argc, char **argv)
           "what evaluation tasks call it: dataset_path, dataset_name and split" },
         { "model", "-m", CLI_STR, &model, 0, 0, "MODEL", "count the tokens of this model too" },
         { "part", NULL, CLI_STR, &data.part, 0, 0, "KEY", "which list of rows of a JSON object that holds several" },
+        { "no-header", NULL, CLI_FLAG, &data.no_header, 0, 0, NULL, "CSV: the first line is a row, not the columns' names" },
         { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" },
         { .name = NULL }
     };
@@ -178,6 +180,7 @@ static int data_add(int argc, char **argv)
     if (cli_open_store(&store, &err) < 0)
         return cli_fail(&err);
     o.part = data.part;
+    o.no_header = data.no_header;
     rc = model == NULL ? 0 : count_tokens(store, model, argv[0], &data, &o, &err);
     if (rc == 0)
         rc = bm_dataset_add(store, argv[0], &o, &row, &n_bad, &err);
@@ -191,7 +194,10 @@ static int data_add(int argc, char **argv)
 static int print_list(const bm_dataset *rows, size_t n, bool as_json)
 {
     char made[24], tokens[24];
+    int width = 4;
 
+    for (size_t i = 0; i < n; i++)
+        width = (int)strlen(rows[i].name) > width ? (int)strlen(rows[i].name) : width;
     if (as_json) {
         json_t *list = json_array();
         for (size_t i = 0; i < n; i++)
@@ -202,12 +208,12 @@ static int print_list(const bm_dataset *rows, size_t n, bool as_json)
         puts("no data sets: baimo data add FILE registers one");
         return 0;
     }
-    printf("%-24s %9s %11s %-11s %-16s %s\n", "NAME", "ROWS", "TOKENS", "SHAPE", "ADDED", "LICENCE");
+    printf("%-*s %9s %11s %-11s %-16s %s\n", width, "NAME", "ROWS", "TOKENS", "SHAPE", "ADDED", "LICENCE");
     for (size_t i = 0; i < n; i++) {
         const bm_dataset *d = &rows[i];
         cli_time_text(made, d->created_ms);
         count_text(tokens, d->n_tokens);
-        printf("%-24s %9lld %11s %-11s %-16s ", d->name, (long long)d->n_rows, tokens, d->shape[0] != '\0' ? d->shape : "-", made);
+        printf("%-*s %9lld %11s %-11s %-16s ", width, d->name, (long long)d->n_rows, tokens, d->shape[0] != '\0' ? d->shape : "-", made);
         cli_print_safe(d->license[0] != '\0' ? d->license : "-");
         puts(d->missing ? "  MISSING" : "");
     }

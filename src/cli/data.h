@@ -9,7 +9,7 @@ typedef struct cli_data {
     const char *shape, *render, *part, *prompt_field, *target_field, *loss_after;
     int64_t max_length;
     double valid;
-    bool split_long, drop_bad;
+    bool split_long, drop_bad, no_header;
 } cli_data;
 
 /* Rows of an option table. */
@@ -24,6 +24,7 @@ typedef struct cli_data {
       "pairs of strings as a chat, or as text one behind the other (default: chat\nwhen the model has a template, " \
       "but prompt with completion is text)" }, \
     { "part", NULL, CLI_STR, &(d)->part, 0, 0, "KEY", "which list of rows of a JSON object that holds several" }, \
+    { "no-header", NULL, CLI_FLAG, &(d)->no_header, 0, 0, NULL, "CSV: the first line is a row; columns are named 1, 2, ..." }, \
     { "max-length", NULL, CLI_INT, &(d)->max_length, 2, 1 << 24, "N", "tokens of a row at most (default 1024)" }, \
     { "split-long", NULL, CLI_FLAG, &(d)->split_long, 0, 0, NULL, "longer rows become several, else they are bad rows" }, \
     { "valid", NULL, CLI_FLOAT, &(d)->valid, 0, 0.9, "SHARE", "of the rows, by their hash, kept for validation (default 0)" }

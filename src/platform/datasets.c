@@ -112,8 +112,9 @@ static int set_names(bm_dataset *row, const char *path, const bm_dataset_options
 
 static int count(bm_dataset *row, const bm_dataset_options *o, uint64_t *n_bad, bm_error *err)
 {
+    const bm_data_options how = { .part = o->part, .no_header = o->no_header };
     bm_data_count c;
-    int rc = bm_data_count_rows(&c, row->path, o->part, err);
+    int rc = bm_data_count_rows(&c, row->path, &how, err);
 
     if (rc < 0)
         return rc;

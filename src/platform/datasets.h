@@ -10,6 +10,7 @@ typedef struct bm_dataset_options {
     const char *license, *source;/* NULL: "" */
     const char *as;              /* "OWNER/SET[/CONFIG]:SPLIT" of an evaluation task; NULL: none */
     const char *part;            /* the list of rows to count in a file that holds several; NULL: the only one */
+    bool no_header;              /* of CSV: its first record is a row */
     const char *shape;           /* as bm_data_read found it; NULL: looked at here */
     int64_t n_tokens;            /* counted with a model; 0: not */
 } bm_dataset_options;

@@ -257,6 +257,13 @@ static int read_rows(reader *r, bm_source *source, bm_error *err)
 
 /* ---- the whole ---- */
 
+static int open_source(bm_source **out, const char *path, const bm_data_options *o, bm_error *err)
+{
+    const bm_source_options options = { .part = o->part, .no_header = o->no_header };
+
+    return bm_source_open(out, path, &options, err);
+}
+
 static const char *hint_of(const bm_data *d)
 {
     return d->shape == BM_DATA_AUTO ? "name the fields: --prompt-field F --target-field G, or --target-field G alone for plain text"
@@ -287,7 +294,7 @@ int bm_data_read(bm_data *out, const char *path, const bm_data_options *options,
         return no_memory(err);
     if (options->max_length == 1 || options->max_length < 0)
         return bm_fail(err, BM_INVALID, "rows of at most %d tokens: expected 2 or more", options->max_length);
-    if ((rc = bm_source_open(&source, path, options->part, err)) < 0 || (rc = bm_masker_init(&r.masker, tokenizer, tmpl, err)) < 0)
+    if ((rc = open_source(&source, path, options, err)) < 0 || (rc = bm_masker_init(&r.masker, tokenizer, tmpl, err)) < 0)
         goto out;
     out->sha256 = bm_source_sha256(source);
     r.whole_text = bm_source_kind_of(source) == BM_SOURCE_TEXT;
@@ -311,21 +318,20 @@ void bm_data_done(bm_data *data)
     memset(data, 0, sizeof *data);
 }
 
-int bm_data_count_rows(bm_data_count *out, const char *path, const char *part, bm_error *err)
+int bm_data_count_rows(bm_data_count *out, const char *path, const bm_data_options *options, bm_error *err)
 {
-    const bm_data_options options = { .part = part };
     bm_source *source;
     uint64_t line;
     json_t *row;
     int rc;
 
     *out = (bm_data_count){ .n_rows = 0 };
-    if ((rc = bm_source_open(&source, path, part, err)) < 0)
+    if ((rc = open_source(&source, path, options, err)) < 0)
         return rc;
     out->sha256 = bm_source_sha256(source);
     while ((rc = bm_source_next(source, &row, &line, err)) == 1 || rc == BM_INVALID) {
         if (rc == 1 && out->shape == BM_DATA_AUTO)
-            out->shape = bm_example_shape(row, &options);
+            out->shape = bm_example_shape(row, options);
         out->n_rows += rc == 1;
         out->n_bad += rc != 1;
         json_decref(row);

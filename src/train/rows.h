@@ -42,6 +42,7 @@ typedef struct bm_data_options {
     bm_data_shape shape;
     bm_data_render render;
     const char *part;            /* of a file that is one object of several lists of rows: the list's key; NULL: the only one */
+    bool no_header;              /* of CSV: columns are named "1", "2", ... */
     const char *prompt_field, *target_field;     /* names of columns or keys; NULL: the usual ones. Only a target: plain text */
     const char *loss_after;      /* plain text: what stands after the last of these carries the loss ("A:"); NULL: everything */
     int max_length;              /* tokens of a row at most; 0: no limit */
@@ -89,4 +90,4 @@ void bm_data_done(bm_data *data);
 
 /* The rows of a file without a model: how many can be read, and which shape the first of a known one has (AUTO: none). */
 typedef struct bm_data_count { bm_sha256 sha256; uint64_t n_rows, n_bad; bm_data_shape shape; } bm_data_count;
-int  bm_data_count_rows(bm_data_count *out, const char *path, const char *part, bm_error *err);
+int  bm_data_count_rows(bm_data_count *out, const char *path, const bm_data_options *options, bm_error *err);

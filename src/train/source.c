@@ -194,13 +194,43 @@ static int open_json(bm_source *s, const char *path, const char *part, bm_error 
 
 static int bad_header(const char *path, bm_error *err)
 {
-    bm_hint(err, "the first line of a CSV file names its columns");
+    bm_hint(err, "the first line of a CSV file names its columns; --no-header when it is a row");
     return bm_wrap(err, "%s: line 1", path);
 }
 
-static int open_csv(bm_source *s, const char *path, bm_error *err)
+/* The names that the columns get: those of the first record, or their numbers. */
+static int name_columns(bm_source *s, bool no_header, bm_error *err)
 {
+    bm_buf names = { 0 };
+    json_t *seen = json_object();
     size_t begin = 0;
+    int rc = seen == NULL ? bm_fail(err, BM_NOMEM, "no memory for the columns") : 0;
+
+    for (size_t i = 0; i < s->n_columns && rc == 0; begin = s->field_ends[i++]) {
+        size_t len = s->field_ends[i] - begin, at = names.len;
+        const char *name = s->fields.len > 0 ? s->fields.data + begin : "";
+        if (no_header || len == 0)
+            bm_buf_printf(&names, "%zu", i + 1);
+        else
+            bm_buf_add(&names, name, len);
+        s->name_ends[i] = names.len;
+        if (names.failed)
+            rc = bm_fail(err, BM_NOMEM, "no memory for the columns");
+        else if (!bm_utf8_valid(names.data + at, names.len - at) || memchr(names.data + at, '\0', names.len - at) != NULL)
+            rc = bm_fail(err, BM_INVALID, "the name of column %zu is not UTF-8", i + 1);
+        else if (json_object_getn(seen, names.data + at, names.len - at) != NULL)
+            rc = bm_fail(err, BM_INVALID, "column %zu has the name of another one", i + 1);
+        else if (json_object_setn_new(seen, names.data + at, names.len - at, json_true()) < 0)
+            rc = bm_fail(err, BM_NOMEM, "no memory for the columns");
+    }
+    json_decref(seen);
+    s->names = names;
+    return rc;
+}
+
+static int open_csv(bm_source *s, const char *path, bool no_header, bm_error *err)
+{
+    bm_scan first = s->scan;
     int rc;
 
     s->kind = BM_SOURCE_CSV;
@@ -209,17 +239,12 @@ static int open_csv(bm_source *s, const char *path, bm_error *err)
     s->field_ends = bm_calloc(BM_SOURCE_MAX_COLUMNS, sizeof *s->field_ends);
     if (s->name_ends == NULL || s->field_ends == NULL)
         return bm_fail(err, BM_NOMEM, "%s: no memory for the columns", path);
-    if ((rc = bm_scan_record(&s->scan, s->separator, &s->names, s->name_ends, BM_SOURCE_MAX_COLUMNS, &s->n_columns, err)) < 0)
+    if ((rc = bm_scan_record(&s->scan, s->separator, &s->fields, s->field_ends, BM_SOURCE_MAX_COLUMNS, &s->n_columns, err)) < 0 ||
+        (rc = name_columns(s, no_header, err)) < 0)
         return bad_header(path, err);
-    for (size_t i = 0; i < s->n_columns; begin = s->name_ends[i++]) {
-        size_t len = s->name_ends[i] - begin;
-        const char *name = len > 0 ? s->names.data + begin : "";
-        if (len == 0 || !bm_utf8_valid(name, len) || memchr(name, '\0', len) != NULL) {
-            bm_fail(err, BM_INVALID, "column %zu has no name", i + 1);
-            return bad_header(path, err);
-        }
-    }
-    return rc;
+    if (no_header)
+        s->scan = first;
+    return 0;
 }
 
 static int next_csv(bm_source *s, json_t **row, uint64_t *line, bm_error *err)
@@ -345,15 +370,16 @@ int bm_source_next(bm_source *s, json_t **row, uint64_t *line, bm_error *err)
     }
 }
 
-static int open_kind(bm_source *s, const char *path, const char *part, bm_error *err)
+static int open_kind(bm_source *s, const char *path, const bm_source_options *o, bm_error *err)
 {
+    const char *part = o->part;
     bm_scan scan = s->scan;
     bool json = !ends_with(path, ".txt") && bm_scan_blanks(&scan) && (scan.text[scan.at] == '{' || scan.text[scan.at] == '[');
 
     if (part != NULL && !(json && scan.text[scan.at] == '{'))
         return bm_fail(err, BM_INVALID, "%s: no JSON object with lists of rows: it has no part '%.60s'", path, part);
     if (ends_with(path, ".csv") || ends_with(path, ".tsv"))
-        return open_csv(s, path, err);
+        return open_csv(s, path, o->no_header, err);
     if (part == NULL && (ends_with(path, ".jsonl") || ends_with(path, ".ndjson"))) {
         s->kind = BM_SOURCE_JSONL;
         return 0;
@@ -361,7 +387,7 @@ static int open_kind(bm_source *s, const char *path, const char *part, bm_error 
     return json ? open_json(s, path, part, err) : whole_text(s, path, err);
 }
 
-int bm_source_open(bm_source **out, const char *path, const char *part, bm_error *err)
+int bm_source_open(bm_source **out, const char *path, const bm_source_options *options, bm_error *err)
 {
     bm_source *s = bm_zalloc(sizeof *s);
     size_t len;
@@ -376,7 +402,7 @@ int bm_source_open(bm_source **out, const char *path, const char *part, bm_error
     if (len >= 3 && memcmp(s->bytes, "\xEF\xBB\xBF", 3) == 0)
         s->scan.at = 3;                                          /* a byte order mark */
     if ((rc = check_text(s, path, err)) == 0)
-        rc = open_kind(s, path, part, err);
+        rc = open_kind(s, path, options, err);
     if (rc < 0)
         goto out;
     *out = s, s = NULL;

@@ -4,7 +4,7 @@
  *   JSONL  one value a line; a broken line does not harm the next. Blank lines are no rows.
  *   JSON   an array of rows, values one behind the other, or one object with lists of rows by name ("train", "test"; `part`
  *          says which). Its extents are found by counting brackets, so that a broken row does not harm the next either.
- *   CSV    RFC 4180, first record the names of the columns: a row is an object of strings. TSV: with tabs.
+ *   CSV    RFC 4180, the first record names the columns: a row is an object of strings. TSV: with tabs.
  *   text   anything else: one row, the whole file as a string.
  * The whole file is read into memory once: what was hashed is what is read. One owner. */
 #pragma once
@@ -20,9 +20,14 @@ enum { BM_SOURCE_MAX_ROW = 16 << 20, BM_SOURCE_MAX_COLUMNS = 1000 };     /* byte
 
 typedef struct bm_source bm_source;
 
+typedef struct bm_source_options {
+    const char *part;            /* the list of rows to read of a JSON object that holds several; NULL: the only one */
+    bool no_header;              /* CSV: the first record is a row, and columns are named by their number, from "1" */
+} bm_source_options;
+
 /* path "-" is stdin. A file of more than 4 GiB, one that is not UTF-8 text at its beginning, and a `part` that is not there are
- * refused; the hint names the parts that are. */
-int  bm_source_open(bm_source **out, const char *path, const char *part, bm_error *err);
+ * refused; the hint names the parts that are. A column without a name (of row numbers, often) gets its number. */
+int  bm_source_open(bm_source **out, const char *path, const bm_source_options *options, bm_error *err);
 void bm_source_close(bm_source *source);                 /* NULL is fine */
 
 /* 1: *row is the caller's to json_decref, *line where it begins; 0: no more. BM_INVALID: the row at *line is bad, err->msg says why,

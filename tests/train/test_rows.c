@@ -148,6 +148,7 @@ static void prompt_and_completion_are_text_as_it_stands(void **state)
 static void other_pairs_are_chats_when_there_is_a_template(void **state)
 {
     const bm_data_options fields = { .prompt_field = "a", .target_field = "b" }, text = { .render = BM_RENDER_TEXT };
+    const bm_data_options numbers = { .no_header = true, .prompt_field = "1", .target_field = "2" };
 
     (void)state;
     check(data_chatml, ".jsonl", "{\"question\": \"q\", \"answer\": \"a\"}", NULL, U("q") A("a") ";");
@@ -156,6 +157,8 @@ static void other_pairs_are_chats_when_there_is_a_template(void **state)
     check(data_chatml, ".jsonl", "{\"a\": [\"l\", \"m\"], \"b\": \"t\", \"text\": \"no\"}", &fields, U("l\nm") A("t") ";");
     check(data_chatml, ".json", "[[\"hi\", \"greeting\"]]", NULL, U("hi") A("greeting") ";");
     check(data_chatml, ".csv", "text,category\n\"a, \"\"b\"\"\n\",x\r\nc,y\n", NULL, U("a, \"b\"\n") A("x") ";" U("c") A("y") ";");
+    check(data_chatml, ".csv", "a,b\nc,d\n", &numbers, U("a") A("b") ";" U("c") A("d") ";");
+    check(data_chatml, ".csv", ",question,answer\n0,a,b\n", NULL, U("a") A("b") ";");
     check(data_chatml, ".tsv", "text\tlabel\na,b\tc\n", NULL, U("a,b") A("c") ";");
 }
 
@@ -538,7 +541,8 @@ static void what_is_no_text_is_refused(void **state)
     refused(".json", "\xFF\xFE[\0]\0", 6, "UTF-16");
     refused(".gz", "\x1F\x8B\x08\x00", 4, "gzip");
     refused(".parquet", "PAR1\x15\x04", 6, "Parquet");
-    refused(".csv", "a,,b\n1,2,3\n", 11, "column 2 has no name");
+    refused(".csv", "a,b,a\n1,2,3\n", 12, "column 3 has the name of another one");
+    refused(".csv", "a,\xFF\n1,2\n", 9, "the name of column 2 is not UTF-8");
     refused(".csv", "\"a,b\n", 5, "does not close");
     refused(".jsonl", "{\"a\": 1}\n", 9, "none of the known shapes");
     refused(".json", "[", 1, "the file ends inside the array");
@@ -702,17 +706,24 @@ static void every_failed_allocation_is_reported_and_leaks_nothing(void **state)
 static void rows_are_counted_without_a_model(void **state)
 {
     static const char text[] = "{\"query\": \"a\", \"choices\": [1]}\n{\n{\"query\": \"b\", \"choices\": [2]}\n";
+    static const char csv[] = "a,b\nc,d\n";
+    bm_data_options o = { .max_length = 0 };
     bm_data_count c;
     bm_error err = { 0 };
 
     (void)state;
-    assert_int_equal(bm_data_count_rows(&c, data_file(".jsonl", text, strlen(text)), NULL, &err), 0);
+    assert_int_equal(bm_data_count_rows(&c, data_file(".jsonl", text, strlen(text)), &o, &err), 0);
     assert_int_equal(c.n_rows, 2);
     assert_int_equal(c.n_bad, 1);
     assert_int_equal(c.shape, BM_DATA_AUTO);
-    assert_int_equal(bm_data_count_rows(&c, data_file(".jsonl", OK_ROW, strlen(OK_ROW)), NULL, &err), 0);
+    assert_int_equal(bm_data_count_rows(&c, data_file(".jsonl", OK_ROW, strlen(OK_ROW)), &o, &err), 0);
     assert_int_equal(c.shape, BM_DATA_MESSAGES);
-    assert_int_equal(bm_data_count_rows(&c, "/nowhere/at.all", NULL, &err), BM_NOTFOUND);
+    assert_int_equal(bm_data_count_rows(&c, data_file(".csv", csv, strlen(csv)), &o, &err), 0);
+    assert_int_equal(c.n_rows, 1);
+    o.no_header = true;
+    assert_int_equal(bm_data_count_rows(&c, data_file(".csv", csv, strlen(csv)), &o, &err), 0);
+    assert_int_equal(c.n_rows, 2);
+    assert_int_equal(bm_data_count_rows(&c, "/nowhere/at.all", &o, &err), BM_NOTFOUND);
 }
 
 int main(void)
