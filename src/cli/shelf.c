@@ -1,8 +1,10 @@
 /* shelf.c - `baimo shelf add | scan | ls | show | rm | alias`; verify and gc are in packs.c. */
 #include "base/mem.h"
+#include "cli/adapters.h"
 #include "cli/cli.h"
 #include "cli/packs.h"
 #include "cli/progress.h"
+#include "model/adapter_file.h"
 #include "platform/shelf.h"
 
 #include <stdio.h>
@@ -82,15 +84,17 @@ static int check_source(const char *source, bm_error *err)
 
 static int shelf_add(int argc, char **argv)
 {
-    const char *name = NULL;
+    const char *name = NULL, *parent = NULL;
     bool as_json = false;
     const cli_option options[] = {
         { "name", NULL, CLI_STR, &name, 0, 0, "NAME", "what to call it (default: the file's name without .gguf)" },
+        { "base", NULL, CLI_STR, &parent, 0, 0, "NAME", "of an adapter: its base on the shelf (default: the one that it names by hash)" },
         { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" },
         { .name = NULL } };
-    const cli_command self = { "shelf add", "FILE.gguf [--name NAME]",
-                               "Put a model on the shelf: the file is checked, hashed and recorded, and stays where it is.",
-                               "baimo shelf add ~/models/qwen2.5-coder.gguf --name coder", options };
+    const cli_command self = { "shelf add", "FILE.gguf|ADAPTER [--name NAME] [--base NAME]",
+                               "Put a model or an adapter on the shelf: the file is checked, hashed and recorded, and stays where it is.\n"
+                               "An adapter is a directory in PEFT's layout or a GGUF of llama.cpp's; a running server serves it from then on.",
+                               "baimo shelf add ~/models/qwen2.5-coder.gguf --name coder\nbaimo shelf add ./my-lora --base coder", options };
     cli_progress progress = { .quiet = false };
     bm_shelf_model model;
     bm_store *store;
@@ -104,6 +108,11 @@ static int shelf_add(int argc, char **argv)
         return cli_usage_error(self.name, "expected one FILE, found %d arguments", n);
     if (check_source(argv[0], &err) < 0 || cli_open_store(&store, &err) < 0)
         return cli_fail(&err);
+    if ((rc = bm_adapter_file_look(argv[0], NULL, &err)) != 0 || parent != NULL) {
+        rc = rc < 0 ? cli_fail(&err) : adapter_add(store, argv[0], parent, name, as_json);
+        bm_store_close(store);
+        return rc;
+    }
     const char *base = strrchr(argv[0], '/');
     snprintf(what, sizeof what, "hashing %.280s", base != NULL ? base + 1 : argv[0]);
     progress.quiet = as_json;
@@ -230,7 +239,8 @@ static int shelf_scan(int argc, char **argv)
 
 /* ---- ls, show ---- */
 
-static void print_list(const bm_shelf_model *rows, size_t n, const bm_alias_row *aliases, size_t n_aliases)
+static void print_list(const bm_shelf_model *rows, size_t n, const bm_adapter_row *adapters, size_t n_adapters, const bm_alias_row *aliases,
+                       size_t n_aliases)
 {
     char size[24], params[24];
     int width = 4;
@@ -249,29 +259,34 @@ static void print_list(const bm_shelf_model *rows, size_t n, const bm_alias_row 
         printf("%*s %9s %7s %-10s %-8s %-9s %.12s%s\n", width - (int)strlen(rows[i].name), "", size, params, rows[i].arch,
                rows[i].quantization, rows[i].source, rows[i].sha256, rows[i].missing ? "  MISSING" : "");
     }
+    adapters_print_list(adapters, n_adapters);
     for (size_t i = 0; i < n_aliases; i++)
         printf("%s -> %s\n", aliases[i].name, aliases[i].model);
 }
 
-static int list_json(const bm_shelf_model *rows, size_t n, const bm_alias_row *aliases, size_t n_aliases)
+static int list_json(const bm_shelf_model *rows, size_t n, const bm_adapter_row *adapters, size_t n_adapters, const bm_alias_row *aliases,
+                     size_t n_aliases)
 {
-    json_t *models = json_array(), *names = json_object();
+    json_t *models = json_array(), *children = json_array(), *names = json_object();
 
     for (size_t i = 0; i < n; i++)
         json_array_append_new(models, model_json(&rows[i]));
     for (size_t i = 0; i < n_aliases; i++)
         json_object_set_new(names, aliases[i].name, json_string(aliases[i].model));
-    return cli_print_json(json_pack("{s:o, s:o}", "models", models, "aliases", names));
+    for (size_t i = 0; i < n_adapters; i++)
+        json_array_append_new(children, adapter_json(&adapters[i]));
+    return cli_print_json(json_pack("{s:o, s:o, s:o}", "models", models, "adapters", children, "aliases", names));
 }
 
 static int shelf_ls(int argc, char **argv)
 {
     bool as_json = false;
     const cli_option options[] = { { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" }, { .name = NULL } };
-    const cli_command self = { "shelf ls", "[--json]", "List the models and aliases.", "baimo shelf ls", options };
+    const cli_command self = { "shelf ls", "[--json]", "List the models, adapters and aliases.", "baimo shelf ls", options };
     bm_shelf_model *rows = NULL;
     bm_alias_row *aliases = NULL;
-    size_t n_rows, n_aliases;
+    bm_adapter_row *adapters = NULL;
+    size_t n_rows, n_aliases, n_adapters = 0;
     bm_store *store;
     bm_error err;
     int n, rc;
@@ -282,14 +297,16 @@ static int shelf_ls(int argc, char **argv)
         return cli_usage_error(self.name, "takes no arguments, found '%s'; one model: baimo shelf show NAME", argv[0]);
     if (cli_open_store(&store, &err) < 0)
         return cli_fail(&err);
-    if (bm_shelf_list(store, &rows, &n_rows, &err) < 0 || bm_aliases_list(store, &aliases, &n_aliases, &err) < 0)
+    if (bm_shelf_list(store, &rows, &n_rows, &err) < 0 || bm_aliases_list(store, &aliases, &n_aliases, &err) < 0 ||
+        bm_adapters_list(store, &adapters, &n_adapters, &err) < 0)
         rc = cli_fail(&err);
     else if (as_json)
-        rc = list_json(rows, n_rows, aliases, n_aliases);
+        rc = list_json(rows, n_rows, adapters, n_adapters, aliases, n_aliases);
     else
-        print_list(rows, n_rows, aliases, n_aliases);
+        print_list(rows, n_rows, adapters, n_adapters, aliases, n_aliases);
     bm_free(rows);
     bm_free(aliases);
+    bm_adapters_free(adapters, n_adapters);
     bm_store_close(store);
     return rc;
 }
@@ -299,8 +316,9 @@ static int shelf_show(int argc, char **argv)
     bool as_json = false;
     const cli_option options[] = { { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" }, { .name = NULL } };
     const cli_command self = { "shelf show", "NAME",
-                               "What is recorded of a model. Its metadata and tensors: baimo inspect FILE.",
+                               "What is recorded of a model or an adapter. A model's metadata and tensors: baimo inspect FILE.",
                                "baimo shelf show smollm2", options };
+    bm_adapter_row adapter;
     bm_shelf_model model;
     bm_store *store;
     bm_error err;
@@ -312,7 +330,14 @@ static int shelf_show(int argc, char **argv)
         return cli_usage_error(self.name, "expected one NAME, found %d arguments", n);
     if (cli_open_store(&store, &err) < 0)
         return cli_fail(&err);
-    if (bm_shelf_find(store, argv[0], &model, &err) < 0)
+    if ((rc = bm_adapters_find(store, argv[0], &adapter, &err)) == 1) {
+        rc = 0;
+        if (as_json)
+            rc = cli_print_json(adapter_json(&adapter));
+        else
+            adapter_print(&adapter);
+        bm_adapter_row_done(&adapter);
+    } else if (rc < 0 || bm_shelf_find(store, argv[0], &model, &err) < 0)
         rc = cli_fail(&err);
     else if (as_json)
         rc = cli_print_json(model_json(&model));
@@ -326,11 +351,17 @@ static int shelf_show(int argc, char **argv)
 
 static int remove_all(bm_store *store, int n, char **names, json_t *removed)
 {
+    bm_adapter_row adapter;
     bm_shelf_model row;
     bm_error err;
+    int rc;
 
     for (int i = 0; i < n; i++) {
-        if (bm_shelf_find(store, names[i], &row, &err) < 0 || bm_shelf_remove(store, names[i], &err) < 0 ||
+        if ((rc = bm_adapters_find(store, names[i], &adapter, &err)) == 1) {
+            bm_adapter_row_done(&adapter);
+            if (bm_shelf_remove(store, names[i], &err) < 0)
+                return cli_fail(&err);
+        } else if (rc < 0 || bm_shelf_find(store, names[i], &row, &err) < 0 || bm_shelf_remove(store, names[i], &err) < 0 ||
             cli_packs_drop(store, row.sha256, &err) < 0)
             return cli_fail(&err);
         if (removed != NULL)

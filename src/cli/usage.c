@@ -62,7 +62,7 @@ static int print_usage(const bm_usage_row *rows, size_t n, const char *by, bool 
         return 0;
     }
     printf("%10s %12s %12s %12s %9s %7s  %s\n", "REQUESTS", "PROMPT", "CACHED", "COMPLETION", "CANCELED", "ERRORS",
-           strcmp(by, "key") == 0 ? "KEY" : strcmp(by, "model") == 0 ? "MODEL" : "DAY");
+           strcmp(by, "key") == 0 ? "KEY" : strcmp(by, "model") == 0 ? "MODEL" : strcmp(by, "adapter") == 0 ? "ADAPTER" : "DAY");
     for (size_t i = 0; i < n; i++) {
         print_row(&rows[i], rows[i].group[0] != '\0' ? rows[i].group : strcmp(by, "key") == 0 ? "(no key)" : "(none)");
         sum.requests += rows[i].requests, sum.prompt_tokens += rows[i].prompt_tokens,
@@ -79,11 +79,11 @@ int cmd_usage(int argc, char **argv)
     const char *by = "model", *since = NULL;
     bool as_json = false;
     const cli_option options[] = {
-        { "by", NULL, CLI_STR, &by, 0, 0, "key|model|day", "one line for each of these (default model)" },
+        { "by", NULL, CLI_STR, &by, 0, 0, "key|model|adapter|day", "one line for each of these (default model)" },
         { "since", NULL, CLI_STR, &since, 0, 0, "WHEN", "only requests since then: 2025-01-31 (UTC), 24h or 7d" },
         { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" },
         { .name = NULL } };
-    const cli_command self = { "usage", "[--by key|model|day] [--since WHEN]",
+    const cli_command self = { "usage", "[--by key|model|adapter|day] [--since WHEN]",
                                "Requests and tokens, as the engine counted them.", "baimo usage --by day --since 7d", options };
     int64_t since_ms = 0;
     bm_usage_row *rows;

@@ -10,6 +10,7 @@
 typedef struct local {
     bm_engine *engine;
     bm_loaded *loaded;
+    bm_adapter *adapter;         /* NULL: none */
     char *bos, *eos;             /* their text; NULL: none */
 } local;
 
@@ -135,6 +136,7 @@ static int generate(bm_backend *b, bm_gen **out, const bm_gen_request *request, 
     bm_gen_request mine = *request;
 
     mine.model = l->loaded;
+    mine.adapter = l->adapter;
     return bm_gen_submit(out, l->engine, &mine, err);
 }
 
@@ -150,12 +152,15 @@ static void close_local(bm_backend *b)
     if (b == NULL)
         return;
     l = b->impl;
+    bm_adapter_free(l->adapter);
     bm_loaded_unref(l->loaded);
     bm_free(l->bos);
     bm_free(l->eos);
     bm_free(l);
     bm_free(b);
 }
+
+bm_adapter *bm_backend_adapter(bm_backend *b) { return ((local *)b->impl)->adapter; }
 
 bm_loaded *bm_backend_loaded(bm_backend *b) { return ((local *)b->impl)->loaded; }
 
@@ -166,6 +171,17 @@ static char *token_text(const bm_tokenizer *tok, int32_t id)
     if (id >= 0)
         bm_tokenizer_piece(tok, id, true, false, &buf);
     return buf.len > 0 ? bm_buf_take(&buf) : (bm_buf_done(&buf), NULL);
+}
+
+int bm_backend_adapted(bm_backend **out, bm_engine *engine, bm_loaded *loaded, bm_adapter *adapter, bm_error *err)
+{
+    int rc = bm_backend_local(out, engine, loaded, err);
+
+    if (rc == 0) {
+        bm_adapter_ref(adapter);
+        ((local *)(*out)->impl)->adapter = adapter;
+    }
+    return rc;
 }
 
 int bm_backend_local(bm_backend **out, bm_engine *engine, bm_loaded *loaded, bm_error *err)

@@ -37,6 +37,10 @@ struct bm_backend {
 
 /* The local engine as a backend; takes a reference on loaded. */
 int bm_backend_local(bm_backend **out, bm_engine *engine, bm_loaded *loaded, bm_error *err);
+/* The same with an adapter, made for bm_loaded_model(loaded), in every request; takes a reference on it too. */
+int bm_backend_adapted(bm_backend **out, bm_engine *engine, bm_loaded *loaded, bm_adapter *adapter, bm_error *err);
+/* Of a local backend, borrowed; NULL: the base alone. */
+bm_adapter *bm_backend_adapter(bm_backend *backend);
 /* The model behind a local backend, borrowed. */
 bm_loaded *bm_backend_loaded(bm_backend *backend);
 void bm_prompt_done(bm_prompt *p);

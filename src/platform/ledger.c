@@ -10,8 +10,10 @@ int bm_usage(bm_store *store, const char *by, int64_t since_ms, bm_usage_row **o
         return bm_ledger_sum(store, BM_USAGE_KEY, since_ms, out, n, err);
     if (strcmp(by, "model") == 0)
         return bm_ledger_sum(store, BM_USAGE_MODEL, since_ms, out, n, err);
+    if (strcmp(by, "adapter") == 0)
+        return bm_ledger_sum(store, BM_USAGE_ADAPTER, since_ms, out, n, err);
     if (strcmp(by, "day") == 0)
         return bm_ledger_sum(store, BM_USAGE_DAY, since_ms, out, n, err);
-    bm_fail(err, BM_INVALID, "--by: expected key, model or day, found '%.60s'", by);
+    bm_fail(err, BM_INVALID, "--by: expected key, model, adapter or day, found '%.60s'", by);
     return bm_param(err, "--by"), BM_INVALID;
 }

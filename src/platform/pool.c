@@ -5,6 +5,7 @@
 #include "platform/pool.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "platform/mounts.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -45,6 +46,7 @@ struct bm_pool {
     pthread_mutex_t lock;
     pthread_cond_t wake, changed;        /* for the loader; for those who wait for a state */
     entry *entries;                      /* oldest first */
+    bm_mount *mounts;
     atomic_bool stopping;
 };
 
@@ -163,9 +165,28 @@ static void free_entry(entry *e)
     bm_free(e);
 }
 
+/* Mounts of a model that is not the one of its name any more, or not theirs, go when nobody uses them. */
+static void sweep_mounts(bm_pool *pool)
+{
+    for (bm_mount **at = &pool->mounts; *at != NULL;) {
+        bm_mount *m = *at;
+        bool live = false;
+        for (const entry *e = pool->entries; e != NULL && !live; e = e->next)
+            live = !e->stale && e->state == READY && e->loaded == m->loaded;
+        m->stale |= !live;
+        if (!m->stale || m->refs > 0) {
+            at = &m->next;
+            continue;
+        }
+        *at = m->next;
+        bm_mount_free(m);
+    }
+}
+
 /* Stale entries without a user go away. */
 static void sweep(bm_pool *pool)
 {
+    sweep_mounts(pool);
     for (entry **at = &pool->entries; *at != NULL;) {
         entry *e = *at;
         if (!e->stale || e->refs > 0 || e->waiters != NULL || e->state == QUEUED || e->state == LOADING) {
@@ -259,6 +280,10 @@ void bm_pool_free(bm_pool *pool)
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
     pthread_join(pool->thread, NULL);
+    for (bm_mount *m = pool->mounts, *next; m != NULL; m = next) {
+        next = m->next;
+        bm_mount_free(m);
+    }
     for (entry *e = pool->entries, *next; e != NULL; e = next) {
         next = e->next;
         free_entry(e);
@@ -270,14 +295,15 @@ void bm_pool_free(bm_pool *pool)
 }
 
 /* What a name of a request means, without the lock. An entry that came by path is found by its name only. */
-static int resolve_name(bm_pool *pool, const char *name, bm_shelf_model *row, bm_error *err)
+static int resolve_name(bm_pool *pool, const char *name, bm_shelf_target *target, bm_error *err)
 {
     bool use_entry = false;
 
+    memset(target, 0, sizeof *target);
     pthread_mutex_lock(&pool->lock);
     for (entry *e = pool->entries; e != NULL && !use_entry; e = e->next)
         if (!e->stale && (name == NULL ? e->at_start : e->row.id == 0 && strcmp(e->row.name, name) == 0)) {
-            *row = e->row;
+            target->model = e->row;
             use_entry = true;
         }
     pthread_mutex_unlock(&pool->lock);
@@ -285,7 +311,40 @@ static int resolve_name(bm_pool *pool, const char *name, bm_shelf_model *row, bm
         return 0;
     if (pool->store == NULL)
         return bm_fail(err, BM_NOTFOUND, "there is no model '%.128s'", name == NULL ? "" : name);
-    return name == NULL ? bm_shelf_resolve(pool->store, NULL, row, err) : bm_shelf_find(pool->store, name, row, err);
+    int rc = bm_shelf_find_target(pool->store, name, target, err);
+    return rc < 0 || name != NULL ? rc : bm_shelf_check_present(&target->model, err);
+}
+
+/* A reference on the adapter, mounted on this model. With the lock, which is given up while it is read and packed. */
+static int get_mount(bm_pool *pool, entry *e, const bm_adapter_row *row, bm_backend **out, bm_error *err)
+{
+    bm_mount *m = bm_mount_find(pool->mounts, row, e->loaded), *mine = NULL;
+    int rc = 0;
+
+    if (m == NULL) {
+        bm_loaded *loaded = e->loaded;
+        e->refs++;                                               /* it must not be swept meanwhile */
+        pthread_mutex_unlock(&pool->lock);
+        rc = bm_mount_new(&mine, pool->engine, loaded, row, err);
+        pthread_mutex_lock(&pool->lock);
+        e->refs--;
+        m = bm_mount_find(pool->mounts, row, loaded);            /* another request may have been faster */
+    }
+    if (m == NULL && mine != NULL) {
+        for (bm_mount *old = pool->mounts; old != NULL; old = old->next)
+            old->stale |= strcmp(old->row.name, row->name) == 0 && old->loaded == mine->loaded;
+        mine->next = pool->mounts;
+        pool->mounts = m = mine;
+        mine = NULL;
+    }
+    if (m != NULL) {
+        rc = 0;
+        m->refs++;
+        *out = m->backend;
+    }
+    sweep(pool);
+    bm_mount_free(mine);
+    return rc;
 }
 
 static int join_waiters(entry *e, void (*ready)(void *arg), void *arg, bm_error *err)
@@ -304,18 +363,20 @@ static int join_waiters(entry *e, void (*ready)(void *arg), void *arg, bm_error 
 int bm_pool_get(bm_pool *pool, const char *name, bm_backend **out, char canonical[128], void (*ready)(void *arg), void *arg,
                 bm_error *err)
 {
-    bm_shelf_model row;
+    bm_shelf_target target;
     entry *e;
     int rc;
 
     *out = NULL;
-    if ((rc = resolve_name(pool, name != NULL && name[0] == '\0' ? NULL : name, &row, err)) < 0)
+    if ((rc = resolve_name(pool, name != NULL && name[0] == '\0' ? NULL : name, &target, err)) < 0)
         return rc;
-    memcpy(canonical, row.name, sizeof row.name);
+    memcpy(canonical, target.adapter.id != 0 ? target.adapter.name : target.model.name, sizeof target.model.name);
     pthread_mutex_lock(&pool->lock);
-    if ((rc = get_entry(pool, &row, &e, err)) < 0)
+    if ((rc = get_entry(pool, &target.model, &e, err)) < 0)
         goto out;
-    if (e->state == READY) {
+    if (e->state == READY && target.adapter.id != 0) {
+        rc = get_mount(pool, e, &target.adapter, out, err);
+    } else if (e->state == READY) {
         e->refs++;
         *out = e->backend;
     } else if (e->state == FAILED && bm_now_ns() - e->failed_ns < retry_after_ns) {
@@ -357,6 +418,12 @@ void bm_pool_put(bm_pool *pool, bm_backend *backend)
         if (e->backend == backend) {
             BM_CHECK(e->refs > 0);
             e->refs--;
+            break;
+        }
+    for (bm_mount *m = pool->mounts; m != NULL; m = m->next)
+        if (m->backend == backend) {
+            BM_CHECK(m->refs > 0);
+            m->refs--;
             break;
         }
     sweep(pool);
@@ -439,19 +506,47 @@ static void from_row(bm_pool_entry *out, const bm_shelf_model *row)
     memcpy(out->name, row->name, sizeof out->name);
 }
 
+/* Adapters of the shelf behind the models of the list; those that left it are not mounted any longer. Under the lock. */
+static void list_adapters(bm_pool *pool, const bm_adapter_row *rows, size_t n_rows, bm_pool_entry *list, size_t *n)
+{
+    for (bm_mount *m = pool->mounts; m != NULL; m = m->next) {
+        bool there = false;
+        for (size_t i = 0; i < n_rows && !there; i++)
+            there = bm_mount_find(m, &rows[i], m->loaded) == m;
+        m->stale |= !there;
+    }
+    sweep(pool);
+    for (size_t i = 0; i < n_rows; i++) {
+        bm_pool_entry *e = &list[(*n)++];
+        *e = (bm_pool_entry){ .size_bytes = rows[i].size_bytes, .created_s = rows[i].created_ms / 1000 };
+        memcpy(e->name, rows[i].name, sizeof e->name);
+        memcpy(e->parent, rows[i].base_name, sizeof e->parent);
+        for (const bm_mount *m = pool->mounts; m != NULL; m = m->next)
+            if (!m->stale && m->row.id == rows[i].id) {
+                e->loaded = true;
+                e->ctx = bm_loaded_ctx(m->loaded);
+                e->size_bytes = (int64_t)bm_adapter_bytes(bm_backend_adapter(m->backend));
+            }
+    }
+}
+
 int bm_pool_list(bm_pool *pool, bm_pool_entry **out, size_t *n, bm_error *err)
 {
     bm_shelf_model *rows = NULL;
-    size_t n_rows = 0, n_entries = 0;
+    bm_adapter_row *adapters = NULL;
+    size_t n_rows = 0, n_entries = 0, n_adapters = 0;
     int rc;
 
     *out = NULL, *n = 0;
-    if (pool->store != NULL && (rc = bm_shelf_list(pool->store, &rows, &n_rows, err)) < 0)
+    if (pool->store != NULL && ((rc = bm_shelf_list(pool->store, &rows, &n_rows, err)) < 0 ||
+                                (rc = bm_adapters_list(pool->store, &adapters, &n_adapters, err)) < 0)) {
+        bm_free(rows);
         return rc;
+    }
     pthread_mutex_lock(&pool->lock);
     for (entry *e = pool->entries; e != NULL; e = e->next)
         n_entries++;
-    bm_pool_entry *list = bm_calloc(n_rows + n_entries, sizeof *list);
+    bm_pool_entry *list = bm_calloc(n_rows + n_entries + n_adapters + 1, sizeof *list);
     rc = list == NULL ? bm_fail(err, BM_NOMEM, "no memory to list %zu models", n_rows + n_entries) : 0;
     for (size_t i = 0; i < n_rows && rc == 0; i++) {
         const entry *e = find_entry(pool, rows[i].name);
@@ -470,7 +565,10 @@ int bm_pool_list(bm_pool *pool, bm_pool_entry **out, size_t *n, bm_error *err)
         from_row(&list[*n], &e->row);
         describe(&list[(*n)++], e);
     }
+    if (rc == 0)
+        list_adapters(pool, adapters, n_adapters, list, n);
     pthread_mutex_unlock(&pool->lock);
+    bm_adapters_free(adapters, n_adapters);
     bm_free(rows);
     *out = list;
     return rc;

@@ -21,10 +21,12 @@ typedef struct bm_pool_options {
 int  bm_pool_new(bm_pool **out, bm_engine *engine, bm_store *store, const bm_pool_options *options, bm_error *err);
 /* Cancels a running load and waits for it; `ready` of waiters that are left is not called. All references must be back. */
 void bm_pool_free(bm_pool *pool);
-/* Ask for a model by name (NULL or "": the one that was named at start, else the alias `default`, else the only one). Ready: 0
- * and a reference in *out. Not loaded yet: starts the load and returns 1; `ready` is called once from another thread, perhaps
- * before this returns, when it is there or failed; then call get again. A failure is answered for some seconds before the load
- * is tried again. Unknown: BM_NOTFOUND with the nearest names. Never opens a path: only what was named at start and the shelf. */
+/* Ask for a model or an adapter by name (NULL or "": the one that was named at start, else the alias `default`, else the only model).
+ * An adapter is named by its own name, which is its canonical one, by an alias, or as BASE+NAME; this call mounts it on its
+ * loaded base, which takes some milliseconds and delays no request that runs. Ready: 0 and a reference in *out. Not loaded yet:
+ * starts the load and returns 1; `ready` is called once from another thread, perhaps before this returns, when it is there or
+ * failed; then call get again. A failure is answered for some seconds before the load is tried again. Unknown: BM_NOTFOUND with
+ * the nearest names. Never opens a path: only what was named at start and the shelf. */
 int bm_pool_get(bm_pool *pool, const char *name, bm_backend **out, char canonical[128], void (*ready)(void *arg), void *arg,
                 bm_error *err);
 /* Give up waiting: true when `ready` with this arg will not be called any more, false when it was or is being called. */
@@ -43,8 +45,9 @@ typedef struct bm_pool_entry {
     int32_t ctx;                 /* 0 when not loaded */
     bm_loaded_stats stats;       /* zero when not loaded */
     bm_loaded *model;            /* NULL when not loaded */
+    char parent[128];            /* of an adapter: its base; loaded: it is mounted */
 } bm_pool_entry;
-/* Loaded and loadable models; *out is the caller's to bm_free; model is borrowed: good until the pool is called again. */
+/* Loaded and loadable models, then adapters; *out is the caller's to bm_free; model is borrowed: good until the pool is called again. */
 int  bm_pool_list(bm_pool *pool, bm_pool_entry **out, size_t *n, bm_error *err);
 /* 0..1 while something named at start is loading, 1 when ready. */
 double bm_pool_progress(bm_pool *pool);

@@ -98,20 +98,24 @@ int bm_shelf_list(bm_store *store, bm_shelf_model **out, size_t *n, bm_error *er
 typedef struct catalog {
     bm_shelf_model *models;
     bm_alias_row *aliases;
-    size_t n_models, n_aliases;
+    bm_adapter_row *adapters;
+    size_t n_models, n_aliases, n_adapters;
 } catalog;
 
 static int read_catalog(catalog *c, bm_store *store, bm_error *err)
 {
     *c = (catalog){ 0 };
     int rc = bm_models_list(store, &c->models, &c->n_models, err);
-    return rc < 0 ? rc : bm_aliases_list(store, &c->aliases, &c->n_aliases, err);
+    if (rc == 0 && (rc = bm_aliases_list(store, &c->aliases, &c->n_aliases, err)) == 0)
+        rc = bm_adapters_list(store, &c->adapters, &c->n_adapters, err);
+    return rc;
 }
 
 static void catalog_done(catalog *c)
 {
     bm_free(c->models);
     bm_free(c->aliases);
+    bm_adapters_free(c->adapters, c->n_adapters);
 }
 
 static const bm_shelf_model *model_by_id(const catalog *c, int64_t id)
@@ -154,6 +158,8 @@ static int not_found(const catalog *c, const char *name, bm_error *err)
         names[n++] = c->models[i].name;
     for (size_t i = 0; i < c->n_aliases && n < 512; i++)
         names[n++] = c->aliases[i].name;
+    for (size_t i = 0; i < c->n_adapters && n < 512; i++)
+        names[n++] = c->adapters[i].name;
     bm_fail(err, BM_NOTFOUND, "there is no model '%.128s' on the shelf", name);
     if (n == 0)
         return bm_hint(err, "the shelf is empty: baimo shelf add FILE.gguf, or baimo shelf scan"), BM_NOTFOUND;
@@ -162,6 +168,19 @@ static int not_found(const catalog *c, const char *name, bm_error *err)
     for (size_t i = 0; i < found && at < sizeof text; i++)
         at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", i > 0 ? ", " : "", names[best[i]]);
     return bm_hint(err, "did you mean %s?", text), BM_NOTFOUND;
+}
+
+static const bm_adapter_row *adapter_by_name(const catalog *c, const char *name)
+{
+    for (size_t i = 0; i < c->n_adapters; i++)
+        if (strcmp(c->adapters[i].name, name) == 0)
+            return &c->adapters[i];
+    for (size_t i = 0; i < c->n_aliases; i++)
+        if (strcmp(c->aliases[i].name, name) == 0)
+            for (size_t k = 0; k < c->n_adapters; k++)
+                if (c->adapters[k].id == c->aliases[i].adapter_id)
+                    return &c->adapters[k];
+    return NULL;
 }
 
 static int find_in(const catalog *c, const char *name, bm_shelf_model *out, bm_error *err)
@@ -173,11 +192,108 @@ static int find_in(const catalog *c, const char *name, bm_shelf_model *out, bm_e
         snprintf(latest, sizeof latest, "%s:latest", name);      /* as Ollama does */
         row = model_by_name(c, latest);
     }
+    if (row == NULL && adapter_by_name(c, name) != NULL)
+        return bm_fail(err, BM_NOTFOUND, "'%.128s' is an adapter of %.128s; a model is expected here", name,
+                       adapter_by_name(c, name)->base_name);
     if (row == NULL)
         return not_found(c, name, err);
     *out = *row;
     look_at_file(out);
     return 0;
+}
+
+/* The alias `default`, else the only model. */
+static int default_in(const catalog *c, bm_shelf_model *out, bm_error *err)
+{
+    const bm_shelf_model *row = model_by_alias(c, "default");
+
+    if (row == NULL && c->n_models == 1)
+        row = &c->models[0];
+    if (row != NULL) {
+        *out = *row;
+        look_at_file(out);
+        return 0;
+    }
+    if (c->n_models == 0) {
+        bm_fail(err, BM_NOTFOUND, "no model was named, and the shelf is empty");
+        return bm_hint(err, "baimo shelf add FILE.gguf, or baimo shelf scan"), BM_NOTFOUND;
+    }
+    bm_fail(err, BM_NOTFOUND, "no model was named, and the shelf holds %zu", c->n_models);
+    return bm_hint(err, "name one (baimo shelf ls), or choose: baimo shelf alias default %s", c->models[0].name), BM_NOTFOUND;
+}
+
+/* The adapter and its base: the model of that hash, the one with the recorded name when several have it. */
+static int take_adapter(const catalog *c, const bm_adapter_row *adapter, bm_shelf_target *out, bm_error *err)
+{
+    const bm_shelf_model *base = NULL;
+
+    for (size_t i = 0; i < c->n_models; i++)
+        if (strcmp(c->models[i].sha256, adapter->base_sha256) == 0 &&
+            (base == NULL || strcmp(c->models[i].name, adapter->base_name) == 0))
+            base = &c->models[i];
+    if (base == NULL) {
+        bm_fail(err, BM_NOTFOUND, "adapter '%s' belongs to %s (sha256 %.12s...), which is not on the shelf", adapter->name,
+                adapter->base_name, adapter->base_sha256);
+        return bm_hint(err, "baimo shelf add FILE.gguf, the very file that it was made for"), BM_NOTFOUND;
+    }
+    out->model = *base;
+    look_at_file(&out->model);
+    out->adapter = *adapter;
+    out->adapter.settings = out->adapter.curve = NULL;
+    return 0;
+}
+
+/* BASE+NAME: 1 when name is of this form and *out is filled, 0 when it is not. */
+static int find_joined(const catalog *c, const char *name, bm_shelf_target *out, bm_error *err)
+{
+    const char *plus = strchr(name, '+');
+    const bm_adapter_row *adapter;
+    bm_shelf_model base;
+    char left[NAME_ROOM];
+    int rc;
+
+    if (plus == NULL || (size_t)(plus - name) >= sizeof left)
+        return 0;
+    snprintf(left, sizeof left, "%.*s", (int)(plus - name), name);
+    if ((rc = find_in(c, left, &base, err)) < 0)
+        return rc;
+    if ((adapter = adapter_by_name(c, plus + 1)) == NULL)
+        return not_found(c, plus + 1, err);
+    if ((rc = take_adapter(c, adapter, out, err)) < 0)
+        return rc;
+    if (strcmp(out->model.sha256, base.sha256) != 0)
+        return bm_fail(err, BM_INVALID, "adapter '%s' belongs to %s (sha256 %.12s...), not to %s (%.12s...)", adapter->name,
+                       adapter->base_name, adapter->base_sha256, base.name, base.sha256);
+    out->model = base;
+    return 1;
+}
+
+static int find_target(const catalog *c, const char *name, bm_shelf_target *out, bm_error *err)
+{
+    const bm_adapter_row *adapter;
+    int rc = find_joined(c, name, out, err);
+
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
+    if ((adapter = adapter_by_name(c, name)) != NULL)
+        return take_adapter(c, adapter, out, err);
+    return find_in(c, name, &out->model, err);
+}
+
+int bm_shelf_find_target(bm_store *store, const char *name, bm_shelf_target *out, bm_error *err)
+{
+    catalog c;
+    int rc = read_catalog(&c, store, err);
+
+    memset(out, 0, sizeof *out);
+    if (rc == 0) {
+        if (name == NULL && adapter_by_name(&c, "default") == NULL)
+            rc = default_in(&c, &out->model, err);
+        else
+            rc = find_target(&c, name == NULL ? "default" : name, out, err);
+    }
+    catalog_done(&c);
+    return rc;
 }
 
 int bm_shelf_find(bm_store *store, const char *name, bm_shelf_model *out, bm_error *err)
@@ -210,10 +326,15 @@ int bm_shelf_find_path(bm_store *store, const char *path, bm_shelf_model *out, b
 /* Not through an alias: that would surprise. */
 int bm_shelf_remove(bm_store *store, const char *name, bm_error *err)
 {
+    bm_adapter_row adapter;
     bm_shelf_model row;
-    int rc = bm_shelf_find(store, name, &row, err);
+    int rc = bm_adapters_find(store, name, &adapter, err);
 
-    if (rc < 0)
+    if (rc == 1) {
+        bm_adapter_row_done(&adapter);
+        return bm_adapters_delete(store, name, err);
+    }
+    if (rc < 0 || (rc = bm_shelf_find(store, name, &row, err)) < 0)
         return rc;
     size_t len = strlen(name);
     if (strncasecmp(row.name, name, len) != 0 || (row.name[len] != '\0' && strcmp(row.name + len, ":latest") != 0)) {
@@ -225,12 +346,12 @@ int bm_shelf_remove(bm_store *store, const char *name, bm_error *err)
 
 int bm_shelf_alias(bm_store *store, const char *alias, const char *name, bm_error *err)
 {
-    bm_shelf_model row;
+    bm_shelf_target target;
     int rc;
 
-    if ((rc = bm_shelf_check_name(alias, err)) < 0 || (rc = bm_shelf_find(store, name, &row, err)) < 0)
+    if ((rc = bm_shelf_check_name(alias, err)) < 0 || (rc = bm_shelf_find_target(store, name, &target, err)) < 0)
         return rc;
-    return bm_aliases_set(store, alias, row.name, err);
+    return bm_aliases_set(store, alias, target.adapter.id != 0 ? target.adapter.name : target.model.name, err);
 }
 
 int bm_shelf_unalias(bm_store *store, const char *alias, bm_error *err) { return bm_aliases_delete(store, alias, err); }
@@ -240,23 +361,10 @@ int bm_shelf_unalias(bm_store *store, const char *alias, bm_error *err) { return
 static int resolve_default(bm_store *store, bm_shelf_model *out, bm_error *err)
 {
     catalog c;
-    const bm_shelf_model *row;
     int rc = read_catalog(&c, store, err);
 
-    if (rc == 0) {
-        if ((row = model_by_alias(&c, "default")) == NULL && c.n_models == 1)
-            row = &c.models[0];
-        if (row != NULL) {
-            *out = *row;
-            look_at_file(out);
-        } else if (c.n_models == 0) {
-            rc = bm_fail(err, BM_NOTFOUND, "no model was named, and the shelf is empty");
-            bm_hint(err, "baimo shelf add FILE.gguf, or baimo shelf scan");
-        } else {
-            rc = bm_fail(err, BM_NOTFOUND, "no model was named, and the shelf holds %zu", c.n_models);
-            bm_hint(err, "name one (baimo shelf ls), or choose: baimo shelf alias default %s", c.models[0].name);
-        }
-    }
+    if (rc == 0)
+        rc = default_in(&c, out, err);
     catalog_done(&c);
     return rc;
 }
@@ -292,7 +400,7 @@ static int resolve_path(bm_store *store, const char *path, bm_shelf_model *out, 
     return 1;
 }
 
-static int check_present(const bm_shelf_model *row, bm_error *err)
+int bm_shelf_check_present(const bm_shelf_model *row, bm_error *err)
 {
     if (!row->missing)
         return 0;
@@ -311,13 +419,13 @@ int bm_shelf_resolve(bm_store *store, const char *model, bm_shelf_model *out, bm
         if (store == NULL)
             return bm_fail(err, BM_INVALID, "no model was named");
         rc = resolve_default(store, out, err);
-        return rc < 0 ? rc : check_present(out, err);
+        return rc < 0 ? rc : bm_shelf_check_present(out, err);
     }
     if (looks_like_path(model) && (rc = resolve_path(store, model, out, err)) != 0)
         return rc < 0 ? rc : 0;
     if (store != NULL) {
         if ((rc = bm_shelf_find(store, model, out, err)) == 0)
-            return check_present(out, err);
+            return bm_shelf_check_present(out, err);
         if (rc != BM_NOTFOUND)
             return rc;
     }

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include "base/error.h"
 #include "engine/packs.h"
+#include "store/adapters.h"
 #include "store/models.h"
 #include "store/store.h"
 
@@ -15,14 +16,27 @@ typedef bm_model_row bm_shelf_model;     /* `missing`: the file is gone or has a
  * A name taken by another file: BM_EXISTS. Hashing reports to progress; non-zero cancels. Nothing is half-registered. */
 int bm_shelf_add(bm_store *store, const char *path, const char *name, const char *source,
                  int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, bm_shelf_model *out, bm_error *err);
+/* Add an adapter in place, a child of `base` (a model of the shelf; NULL: the one whose sha256 the adapter names): its matrices are read
+ * and checked against the base's shapes, its base hash against the base's, and its file is hashed. name NULL: made from the path.
+ * A base or shapes that differ: BM_INVALID with both named. The name of an adapter of the same base takes the new content, which
+ * requests see from then on. row->run, curve, license and source ("": "peft" or "gguf") may be given; the rest is filled. */
+int bm_shelf_add_adapter(bm_store *store, const char *path, const char *base, const char *name, bm_adapter_row *row, bm_error *err);
+/* The bytes that row->sha256 is of: adapter_model.safetensors of a directory, or the file itself. */
+int bm_shelf_hash_adapter(const char *path, char hex[65], int64_t *size_bytes, bm_error *err);
+
 /* All models by name; *out is the caller's to bm_free. */
 int bm_shelf_list(bm_store *store, bm_shelf_model **out, size_t *n, bm_error *err);
 /* By exact name, else unique case-insensitive name, else the alias, else NAME:latest. BM_NOTFOUND names the nearest names in
  * the hint. Never a path. */
 int bm_shelf_find(bm_store *store, const char *name, bm_shelf_model *out, bm_error *err);
+/* What a request's model is: a model, or one of its adapters (adapter.id 0: none; settings and curve are not read). */
+typedef struct bm_shelf_target { bm_shelf_model model; bm_adapter_row adapter; } bm_shelf_target;
+/* As find, and adapters too: by exact name, by an alias of theirs, or as BASE+NAME. An adapter whose base is not on the shelf any more,
+ * by its hash, is BM_NOTFOUND. name NULL: the alias `default`, else the only model. */
+int bm_shelf_find_target(bm_store *store, const char *name, bm_shelf_target *out, bm_error *err);
 /* The model whose recorded path is this one: 1 and *out, or 0. */
 int bm_shelf_find_path(bm_store *store, const char *path, bm_shelf_model *out, bm_error *err);
-int bm_shelf_remove(bm_store *store, const char *name, bm_error *err);       /* the record only: the file stays */
+int bm_shelf_remove(bm_store *store, const char *name, bm_error *err);       /* model or adapter; the record only: the file stays */
 int bm_shelf_alias(bm_store *store, const char *alias, const char *name, bm_error *err);
 int bm_shelf_unalias(bm_store *store, const char *alias, bm_error *err);
 /* MODEL of the command line: "" or NULL: the alias `default`, else the only model; a shelf name; else an existing path. What has
@@ -30,6 +44,8 @@ int bm_shelf_unalias(bm_store *store, const char *alias, bm_error *err);
  * Fills path and name; row fields only when it is on the shelf (id is 0 when not). store may be NULL when MODEL is a path.
  * A missing file is an error. */
 int bm_shelf_resolve(bm_store *store, const char *model, bm_shelf_model *out, bm_error *err);
+
+int bm_shelf_check_present(const bm_shelf_model *row, bm_error *err);          /* BM_NOTFOUND when it is missing */
 
 /* What the row says of its file: false when it is not on the shelf. */
 bool bm_shelf_known(const bm_shelf_model *row, bm_known_file *out);

@@ -69,6 +69,7 @@ void bm_ask_worker(bm_server *server, bm_exchange *x, int (*fill)(bm_ask *ask))
     q->x = x;
     q->fill = fill;
     q->key = x->key;
+    q->local = x->local;
     q->body = x->body;
     x->body = (bm_buf){ 0 };
     q->sink = x->sink;

@@ -17,6 +17,7 @@ typedef struct bm_ask {
     char *target, *query;        /* of the request; query "" when there is none */
     bm_buf body;
     bm_key key;
+    bool local;                  /* came over the server's own socket */
     bm_body_sink *sink;          /* what took the body, now fill's; dropped after it when still there */
     int connections, in_flight;  /* of the server, when it was asked */
     bool draining;

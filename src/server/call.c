@@ -36,7 +36,8 @@ static void write_row(bm_call *c)
 {
     bm_gen_usage u = bm_answer_totals(c);
 
-    snprintf(c->row.model, sizeof c->row.model, "%s", c->model);
+    snprintf(c->row.model, sizeof c->row.model, "%s", c->base[0] != '\0' ? c->base : c->model);
+    snprintf(c->row.adapter, sizeof c->row.adapter, "%s", c->base[0] != '\0' ? c->model : "");
     c->row.prompt_tokens = u.prompt_tokens;
     c->row.cached_tokens = u.cached_tokens;
     c->row.completion_tokens = u.completion_tokens;

@@ -57,7 +57,8 @@ struct bm_call {
     bm_request req;
     bool parsed;
     bm_backend *backend;
-    char model[128];
+    char model[128];             /* an adapter's own name when it is one; then base is its model's */
+    char base[128];
     bm_slot *slots;              /* [req.n_prompts] */
     bm_choice *choices;          /* [req.n_prompts * req.n] */
     int rc;                      /* 0 ready, 1 the model is loading, else an error */

@@ -19,6 +19,8 @@ static void write_model(bm_json *j, const bm_pool_entry *e)
     bm_json_kstr(j, "object", "model");
     bm_json_kint(j, "created", e->created_s);
     bm_json_kstr(j, "owned_by", "baimo");
+    if (e->parent[0] != '\0')
+        bm_json_kstr(j, "parent", e->parent);
     bm_json_kbool(j, "loaded", e->loaded);
     bm_json_kint(j, "size_bytes", e->size_bytes);
     bm_json_key(j, "context_length");
@@ -53,7 +55,7 @@ static int fill_list(bm_ask *q)
 static int fill_one(bm_ask *q)
 {
     bm_pool_entry *list = NULL;
-    bm_shelf_model row;
+    bm_shelf_target target;
     size_t n = 0;
     bm_json j = { &q->out, false };
     char rest[512];
@@ -69,8 +71,8 @@ static int fill_one(bm_ask *q)
             if (strcmp(list[i].name, name) == 0)
                 write_model(&j, &list[i]);
         /* An alias, or another spelling of the case; unknown names get the nearest ones. */
-        if (q->out.len == 0 && pass == 0 && (rc = bm_shelf_find(q->server->options.store, rest, &row, &q->err)) == 0)
-            name = row.name;
+        if (q->out.len == 0 && pass == 0 && (rc = bm_shelf_find_target(q->server->options.store, rest, &target, &q->err)) == 0)
+            name = target.adapter.id != 0 ? target.adapter.name : target.model.name;
     }
     bm_free(list);
     if (rc == 0 && q->out.len == 0)
@@ -84,6 +86,8 @@ static void write_loaded(bm_json *j, const bm_pool_entry *e)
 {
     bm_json_open(j, '{');
     bm_json_kstr(j, "name", e->name);
+    if (e->parent[0] != '\0')
+        bm_json_kstr(j, "parent", e->parent);
     bm_json_kbool(j, "loaded", e->loaded);
     bm_json_kbool(j, "loading", e->loading);
     bm_json_kdouble(j, "progress", e->loaded ? 1 : e->progress);

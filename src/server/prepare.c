@@ -2,6 +2,7 @@
 #include "server/call.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/hash.h"
@@ -43,6 +44,8 @@ static int find_model(bm_call *c)
 {
     int rc = bm_pool_get(c->server->options.pool, c->req.model, &c->backend, c->model, bm_call_model_ready, c, &c->err);
 
+    if (rc == 0 && bm_backend_adapter(c->backend) != NULL)
+        snprintf(c->base, sizeof c->base, "%s", bm_loaded_name(bm_backend_loaded(c->backend)));
     if (rc == BM_NOTFOUND && c->err.param[0] == '\0')
         bm_param(&c->err, "model");
     return rc;

@@ -12,6 +12,10 @@ static const bm_route routes[] = {
     { "POST",   "/v1/completions",      BM_SCOPE_INFER, bm_call_completions, NULL },
     { "GET",    "/v1/models",           BM_SCOPE_INFER, bm_route_models, NULL },
     { "GET",    "/v1/models/**",        BM_SCOPE_INFER, bm_route_model, NULL },
+    { "POST",   "/v1/adapters",         BM_SCOPE_MODELS, bm_route_adapter_put, NULL },
+    { "GET",    "/v1/adapters",         BM_SCOPE_INFER, bm_route_adapters, NULL },
+    { "GET",    "/v1/adapters/**",      BM_SCOPE_INFER, bm_route_adapter, NULL },
+    { "DELETE", "/v1/adapters/**",      BM_SCOPE_MODELS, bm_route_adapter_delete, NULL },
     { "GET",    "/v1/ps",               BM_SCOPE_INFER, bm_route_ps, NULL },
     { "POST",   "/v1/files",            BM_SCOPE_TUNE,  bm_route_upload, bm_files_body },
     { "GET",    "/v1/files",            BM_SCOPE_TUNE,  bm_route_files, NULL },
@@ -90,7 +94,7 @@ static bool not_found(bm_exchange *x)
     bm_error err;
 
     bm_fail(&err, BM_NOTFOUND, "no such route: %s %.200s", x->head.method, x->head.target);
-    bm_hint(&err, "routes: /v1/chat/completions, /v1/completions, /v1/models, /v1/files, /v1/fine_tuning/jobs, /v1/ps, /health");
+    bm_hint(&err, "routes: /v1/chat/completions, /v1/completions, /v1/models, /v1/adapters, /v1/files, /v1/fine_tuning/jobs, /v1/ps, /health");
     return fail(x, &err);
 }
 

@@ -61,6 +61,11 @@ void bm_route_tune_cancel(bm_server *server, bm_exchange *x);
 void bm_route_tune_resume(bm_server *server, bm_exchange *x);
 void bm_route_tune_events(bm_server *server, bm_exchange *x);
 void bm_route_tune_checkpoints(bm_server *server, bm_exchange *x);
+/* adapters.c */
+void bm_route_adapter_put(bm_server *server, bm_exchange *x);
+void bm_route_adapters(bm_server *server, bm_exchange *x);
+void bm_route_adapter(bm_server *server, bm_exchange *x);
+void bm_route_adapter_delete(bm_server *server, bm_exchange *x);
 /* chat_page.c: the page with its security policy */
 int  bm_page_headers(char *out, size_t size, bm_error *err);
 void bm_page_send(bm_server *server, bm_exchange *x);

@@ -27,10 +27,10 @@ struct bm_ledger_queue {
 static int insert(bm_db *db, const bm_ledger_row *r, bm_error *err)
 {
     int rc = bm_db_run(db, err,
-                       "INSERT INTO ledger (request_id, key_id, key_name, model, route, prompt_tokens, cached_tokens, "
+                       "INSERT INTO ledger (request_id, key_id, key_name, model, adapter, route, prompt_tokens, cached_tokens, "
                        "completion_tokens, outcome, reason, started_ms, queue_ms, first_token_ms, total_ms) "
-                       "VALUES (?, ?, ?, ?, ?, max(?, 0), max(?, 0), max(?, 0), ?, ?, ?, ?, ?, ?)",
-                       "sisssiiissiiii", r->request_id, r->key_id, r->key_name, r->model, r->route, r->prompt_tokens,
+                       "VALUES (?, ?, ?, ?, ?, ?, max(?, 0), max(?, 0), max(?, 0), ?, ?, ?, ?, ?, ?)",
+                       "sissssiiissiiii", r->request_id, r->key_id, r->key_name, r->model, r->adapter, r->route, r->prompt_tokens,
                        r->cached_tokens, r->completion_tokens, r->outcome, r->reason, r->started_ms, r->queue_ms,
                        r->first_token_ms, r->total_ms);
 
@@ -228,7 +228,7 @@ int bm_ledger_sum(bm_store *store, bm_usage_by by, int64_t since_ms, bm_usage_ro
 {
 #define SUMS ", count(*), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(outcome = 'canceled'), " \
              "sum(outcome IN ('error', 'rejected')) FROM ledger WHERE started_ms >= ? GROUP BY 1 ORDER BY 1"
-    static const char *const sql[] = { "SELECT key_name" SUMS, "SELECT model" SUMS,
+    static const char *const sql[] = { "SELECT key_name" SUMS, "SELECT model" SUMS, "SELECT adapter" SUMS,
                                        "SELECT strftime('%Y-%m-%d', started_ms / 1000, 'unixepoch')" SUMS };
 #undef SUMS
     bm_query query;

@@ -9,6 +9,7 @@ typedef struct bm_ledger_row {
     char request_id[40];
     int64_t key_id;              /* 0: none */
     char key_name[64], model[128], route[32];
+    char adapter[128];           /* of the model; "": the model alone */
     int64_t prompt_tokens, cached_tokens, completion_tokens;
     char outcome[16];            /* "ok" "canceled" "error" "rejected" */
     char reason[32];             /* finish reason or error code */
@@ -25,6 +26,6 @@ typedef struct bm_usage_row {
     char group[128];
     int64_t requests, prompt_tokens, cached_tokens, completion_tokens, canceled, errors;
 } bm_usage_row;
-typedef enum bm_usage_by { BM_USAGE_KEY, BM_USAGE_MODEL, BM_USAGE_DAY } bm_usage_by;
+typedef enum bm_usage_by { BM_USAGE_KEY, BM_USAGE_MODEL, BM_USAGE_ADAPTER, BM_USAGE_DAY } bm_usage_by;
 /* Sums of rows that started at since_ms or later; *out is the caller's to bm_free (NULL when there are none). */
 int bm_ledger_sum(bm_store *store, bm_usage_by by, int64_t since_ms, bm_usage_row **out, size_t *n, bm_error *err);

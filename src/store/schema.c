@@ -134,5 +134,8 @@ static const char version_3[] =
     "CREATE UNIQUE INDEX dataset_hub ON dataset (hub, split) WHERE hub <> '';"
     "CREATE INDEX dataset_sha256 ON dataset (sha256);";
 
-const bm_migration bm_migrations[] = { { 1, version_1 }, { 2, version_2 }, { 3, version_3 } };
+/* A row's model is the base then. */
+static const char version_4[] = "ALTER TABLE ledger ADD COLUMN adapter TEXT NOT NULL DEFAULT '';";
+
+const bm_migration bm_migrations[] = { { 1, version_1 }, { 2, version_2 }, { 3, version_3 }, { 4, version_4 } };
 const int bm_n_migrations = sizeof bm_migrations / sizeof bm_migrations[0];

@@ -79,7 +79,7 @@ def test_unknown_option_is_wrong_use(baimo, command):
 @pytest.mark.parametrize("args, says", [
     (["shlef"], "did you mean 'shelf'?"), (["shelf", "ad"], "did you mean 'add'?"), (["zzzzzzzzzz"], "there is no command"),
     (["shelf", "add"], "expected one FILE"), (["key", "add"], "expected one NAME"), (["usage", "--by"], "--by needs a value"),
-    (["usage", "--by", "colour"], "expected key, model or day"), (["usage", "--since", "yesterday"], "--since"),
+    (["usage", "--by", "colour"], "expected key, model, adapter or day"), (["usage", "--since", "yesterday"], "--since"),
     (["version", "x"], "takes no arguments"), (["list", "--jsn"], "did you mean --json?"), (["key", "add", "x", "--scope", "all"], "scope 'all'"),
 ])
 def test_wrong_use_exits_2_and_says_what_is_right(baimo, args, says):
