@@ -37,6 +37,7 @@ static int refuse_extras(const json_t *c, bm_error *err)
         { "modules_to_save", "whole modules trained beside it" }, { "layer_replication", "replicated layers" },
         { "trainable_token_indices", "trained embeddings" }, { "target_parameters", "parameters that are no linear maps" },
         { "alora_invocation_tokens", "activated LoRA" }, { "megatron_config", "Megatron layers" }, { "arrow_config", "Arrow routing" },
+        { "kasa_config", "KaSA" }, { "monteclora_config", "MonteCLoRA" },
     };
     static const char *const inits[] = { "gaussian", "eva", "orthogonal" };      /* they leave the base as it is */
     const char *bias = json_string_value(json_object_get(c, "bias")), *type = json_string_value(json_object_get(c, "peft_type"));
