@@ -27,7 +27,7 @@ typedef struct cli_data {
     { "no-header", NULL, CLI_FLAG, &(d)->no_header, 0, 0, NULL, "CSV: the first line is a row; columns are named 1, 2, ..." }, \
     { "max-length", NULL, CLI_INT, &(d)->max_length, 2, 1 << 24, "N", "tokens of a row at most (default 1024)" }, \
     { "split-long", NULL, CLI_FLAG, &(d)->split_long, 0, 0, NULL, "longer rows become several, else they are bad rows" }, \
-    { "valid", NULL, CLI_FLOAT, &(d)->valid, 0, 0.9, "SHARE", "of the rows, by their hash, kept for validation (default 0)" }
+    { "valid-share", NULL, CLI_FLOAT, &(d)->valid, 0, 0.9, "SHARE", "of the rows, by their hash, kept for validation (default 0)" }
 
 enum { CLI_DATA_MAX_LENGTH = 1024 };
 

@@ -8,6 +8,10 @@
 
 enum { FEW_BYTES = 8 };          /* fewer that agree say nothing */
 
+/* What the clock of a template says: 2024-07-26, as Llama 3's does without one. A run that is repeated or resumed on another day must
+ * see the same tokens. */
+static const int64_t template_clock_s = 1721952000;
+
 static int no_memory(bm_error *err) { return bm_fail(err, BM_NOMEM, "no memory for a row"); }
 
 /* ---- what is the same for all rows ---- */
@@ -24,7 +28,7 @@ static char *token_text(const bm_tokenizer *tok, int32_t id)
 static int render(const bm_masker *m, const json_t *messages, const json_t *tools, bool open, bm_rendered *out, bm_error *err)
 {
     bm_render_options o = { .messages = messages, .tools = tools, .bos_token = m->bos, .eos_token = m->eos,
-                            .add_generation_prompt = open };
+                            .add_generation_prompt = open, .now_s = template_clock_s };
 
     return bm_template_render(m->tmpl, &o, out, err);
 }

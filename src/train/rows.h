@@ -2,7 +2,7 @@
  *
  * A file (source.h) holds rows in one of the shapes below, recognised by looking at the first good row. Every bad row has its line
  * and its reason. Chats are rendered by the model's own template and tokenised as the server does it; in plain text, control tokens
- * count as they do in /v1/completions. Knows nothing of models' weights.
+ * count as they do in /v1/completions. (A template's clock stands still, so that a run can be repeated.) Knows nothing of models' weights.
  *
  * Which tokens carry the loss. Chats: the turns of the assistant. Where the template has {% generation %} blocks, what stands in
  * them and nothing else. Else a turn runs from where the text parts from the prompt that the server would make of the messages before

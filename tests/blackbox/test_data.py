@@ -41,11 +41,11 @@ def test_check_reports_rows_tokens_lengths_and_bad_rows_by_line(baimo, tmp_path)
 
 def test_check_of_a_good_file_is_done(baimo, tmp_path):
     file = write(tmp_path / "a.jsonl", ROWS)
-    text = baimo("data", "check", file, "-m", TINY, "--valid", 0.2)
+    text = baimo("data", "check", file, "-m", TINY, "--valid-share", 0.2)
     assert "50 good, 0 bad, 0 duplicates" in text and "validation" in text and "bad rows" not in text
-    first = baimo.json("data", "check", file, "-m", TINY, "--valid", 0.2)["valid_rows"]
+    first = baimo.json("data", "check", file, "-m", TINY, "--valid-share", 0.2)["valid_rows"]
     shuffled = write(tmp_path / "b.jsonl", reversed(ROWS))
-    assert 0 < first < 50 and baimo.json("data", "check", shuffled, "-m", TINY, "--valid", 0.2)["valid_rows"] == first
+    assert 0 < first < 50 and baimo.json("data", "check", shuffled, "-m", TINY, "--valid-share", 0.2)["valid_rows"] == first
 
 
 def test_check_lists_twenty_and_all_on_demand(baimo, tmp_path):

@@ -293,6 +293,13 @@ static void generation_blocks_have_the_last_word(void **state)
     check(outside, ".jsonl", row, NULL, "U:u\nA:a<|im_end|>\nU:v\nA:[[b]]<|im_end|>\n;");
 }
 
+static void clock_of_templates_stands_still(void **state)
+{
+    (void)state;
+    check("{{ strftime_now('%Y-%m-%d') }}: {% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}", ".jsonl", OK_ROW, NULL,
+          "2024-07-26: u<|im_end|>[[a<|im_end|>]];");
+}
+
 static void template_that_writes_no_end_is_counted(void **state)
 {
     static const char bare[] = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
@@ -745,6 +752,7 @@ int main(void)
         T(a_turn_begins_where_it_parts_from_the_prompt),
         T(a_turn_ends_where_the_model_would_stop),
         T(generation_blocks_have_the_last_word),
+        T(clock_of_templates_stands_still),
         T(template_that_writes_no_end_is_counted),
         T(every_bad_row_has_its_line_and_reason),
         T(template_that_drops_a_message_makes_the_row_bad),
