@@ -61,15 +61,12 @@ void adapters_print_list(const bm_adapter_row *rows, size_t n)
 
 int adapter_add(bm_store *store, const char *path, const char *base, const char *name, bool as_json)
 {
-    bm_adapter_row row = { 0 };
-    bm_error err;
-    int rc;
+    bm_adapter_row added = { 0 }, row;
+    bm_error err = { 0 };
+    int rc = 0;
 
-    if (bm_shelf_add_adapter(store, path, base, name, &row, &err) < 0)
+    if (bm_shelf_add_adapter(store, path, base, name, &added, &err) < 0 || bm_adapters_find(store, added.name, &row, &err) != 1)
         return cli_fail(&err);
-    if (bm_adapters_find(store, row.name, &row, &err) != 1)
-        return cli_fail(&err);
-    rc = 0;
     if (as_json)
         rc = cli_print_json(adapter_json(&row));
     else
