@@ -1,4 +1,5 @@
 """`baimo data` from outside: the check of a file, and the register of data sets."""
+import csv
 import hashlib
 import json
 import os
@@ -66,6 +67,22 @@ def test_check_shows_the_row_that_is_asked_for_in_colour_on_a_terminal(baimo, tm
     text = os.read(master, 1 << 16).decode()
     os.close(master)
     assert "A:\x1b[1;32m 0" in text and "[[" not in text
+
+
+def test_csv_is_read_as_python_writes_it(baimo, tmp_path):
+    random = __import__("random").Random(7)
+    field = lambda: "".join(random.choice('ab,"\n\r ;x') for _ in range(random.randint(0, 12))) + "."
+    rows = [(field(), field()) for _ in range(25)]
+    for terminator in ("\r\n", "\n"):
+        with open(tmp_path / "a.csv", "w", newline="") as f:
+            csv.writer(f, lineterminator=terminator).writerows([("question", "answer"), *rows])
+        line = 2
+        for question, answer in rows:
+            got = baimo.json("data", "check", tmp_path / "a.csv", "-m", TINY, "--render", "text", "--show", line)
+            text = "".join(t["text"] for t in got["example"]["tokens"])
+            assert text.startswith(question + "\n" + answer)
+            line += 1 + (question + answer).count("\n")
+        assert got["rows"] == len(rows)
 
 
 def test_nothing_in_a_file_can_drive_the_terminal(baimo, tmp_path):
