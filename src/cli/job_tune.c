@@ -90,7 +90,7 @@ static int read_data(scene *s, bm_error *err)
     for (int i = 0; i < s->job.n_sets; i++) {
         const bm_tune_set *set = &s->job.sets[i];
         bm_data_options o = { .shape = set->shape, .render = set->render, .part = set->part, .prompt_field = set->prompt_field,
-                              .target_field = set->target_field, .loss_after = set->loss_after,
+                              .target_field = set->target_field, .loss_after = set->loss_after, .no_header = set->no_header,
                               .max_length = s->job.train.max_length > 0 ? s->job.train.max_length : 1024,
                               .split_long = s->job.split_long, .drop_bad = s->job.drop_bad,
                               .valid_share = set->valid ? 1 : s->job.valid_share };

@@ -130,6 +130,7 @@ static int tune_start(int argc, char **argv)
         { "shape", NULL, CLI_STR, &r->shape, 0, 0, "NAME", "of the rows (default: by looking; baimo data check FILE)" },
         { "render", NULL, CLI_STR, &r->render, 0, 0, "chat|text", "pairs of strings as a chat, or as text (default: by looking)" },
         { "part", NULL, CLI_STR, &r->part, 0, 0, "KEY", "which list of rows of a JSON object that holds several" },
+        { "no-header", NULL, CLI_FLAG, &r->no_header, 0, 0, NULL, "CSV: the first line is a row; columns are named 1, 2, ..." },
         { "drop-bad", NULL, CLI_FLAG, &r->drop_bad, 0, 0, NULL, "go on without the rows that are bad" },
         { "split-long", NULL, CLI_FLAG, &r->split_long, 0, 0, NULL, "cut rows over --max-length into several; else they are bad" },
         { "valid-share", NULL, CLI_FLOAT, &r->valid_share, 0, 0.9, "X", "share of the rows to hold back for validation" },

@@ -65,6 +65,7 @@ static const setting settings[] = {
     { "prompt_field", TEXT, AT(prompt_field), 0, 0, NULL, true },
     { "target_field", TEXT, AT(target_field), 0, 0, NULL, true },
     { "loss_after", TEXT, AT(loss_after), 0, 0, NULL, true },
+    { "no_header", BOOL, AT(no_header), 0, 0, NULL, true },
 };
 enum { N_SETTINGS = sizeof settings / sizeof settings[0] };
 

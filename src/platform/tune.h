@@ -25,7 +25,7 @@ typedef struct bm_tune_request {
     const char *shape, *render, *part, *prompt_field, *target_field, *loss_after;        /* NULL: by looking at the file */
     int64_t rank, steps, batch_size, max_length, micro_tokens, valid_every, save_every, patience, threads, seed, memory_mib;
     double alpha, lr, epochs, warmup, weight_decay, clip, valid_share, beta;
-    bool rslora, pack, drop_bad, split_long;
+    bool rslora, pack, drop_bad, split_long, no_header;
 } bm_tune_request;
 
 void bm_tune_defaults(bm_tune_request *request);

@@ -67,6 +67,7 @@ static const field set_fields[] = {
     { "loss_after", STRING, SET(loss_after), 0, 0, NULL },
     { "render", NAME, SET(render), 0, 0, render_names },
     { "weight", DOUBLE, SET(weight), 0, 1e3, NULL },
+    { "no_header", BOOL, SET(no_header), 0, 0, NULL },
     { "valid", BOOL, SET(valid), 0, 0, NULL },
     { 0 },
 };

@@ -12,7 +12,8 @@
  *      "model": {"path": "/m.gguf", "sha256": "...", "name": "..."},   sha256 and name go into the adapter's record ("")
  *      "adapter": "DIR",                                           train this one further: its sites, rank and alpha hold (none)
  *      "data": [{"path": "/d.jsonl", "weight": 1, "shape": "auto", "render": "auto", "part": null, "prompt_field": null,
- *                "target_field": null, "loss_after": null, "valid": false}],      valid: all its rows are for validation
+ *                "target_field": null, "loss_after": null, "no_header": false,
+ *                "valid": false}],                           no_header: of CSV; valid: all its rows are for validation
  *      "options": {"method": "auto|sft|dpo",                       auto: dpo when the rows are preferences
  *          "targets": "all-linear" | ["q_proj", ...], "rank": 16, "alpha": 32, "rslora": false,
  *          "lr": 2e-4, "decay": "cosine|linear|constant", "warmup": 0.03,         of all steps; from 1 on: steps
@@ -50,7 +51,7 @@ typedef struct bm_tune_set {
     bm_data_shape shape;
     bm_data_render render;
     double weight;               /* 0: 1 */
-    bool valid;
+    bool no_header, valid;
 } bm_tune_set;
 
 enum { BM_TUNE_MAX_SETS = 32 };
