@@ -241,12 +241,14 @@ static uint64_t kv_token_bytes(const bm_model_info *info)
 
 static int open_model(bench *b, const char *path, bm_error *err)
 {
-    bm_model_options options = { .kv_type = BM_KV_F16, .isa = b->isa };
+    bm_model_options options = { .isa = b->isa };
     int n_threads = b->o->threads > 0 ? (int)b->o->threads : b->cpu.n_threads_default;
     bm_model_info plan = { 0 };
     bm_gguf *gguf;
     int rc;
 
+    if (bm_kv_type_find(&options.kv_type, b->o->kv_type, err) < 0)
+        return bm_param(err, "--kv-type");
     if ((rc = bm_gguf_open(&gguf, path, err)) < 0)
         return rc;
     if ((rc = bm_model_plan(&plan, gguf, &options, err)) == 0 && (rc = check_fit(b, &plan, err)) == 0 &&
@@ -330,6 +332,7 @@ static json_t *result_json(bench *b, spread pre, spread dec)
                              bm_isa_name(b->isa), "threads", bm_team_size(b->team), "prompt", (json_int_t)o->prompt, "gen",
                              (json_int_t)o->gen, "depth", (json_int_t)o->depth, "parallel", (json_int_t)o->parallel, "repeat",
                              (json_int_t)o->repeat);
+    json_object_set_new(json, "kv_type", json_string(o->kv_type));
 
     char hash[17];
     snprintf(hash, sizeof hash, "%016" PRIx64, b->hash);
@@ -449,12 +452,13 @@ static int bench_machine(const bench_settings *o, bm_error *err)
 
 int cmd_bench(int argc, char **argv)
 {
-    bench_settings o = { .prompt = 512, .gen = 128, .parallel = 1, .repeat = 5 };
+    bench_settings o = { .prompt = 512, .gen = 128, .parallel = 1, .repeat = 5, .kv_type = "f16" };
     const cli_option table[] = {
         { "prompt", "-p", CLI_INT, &o.prompt, 0, 1 << 20, "N", "tokens of each prompt (default 512; 0: decode only)" },
         { "gen", "-n", CLI_INT, &o.gen, 0, 1 << 20, "N", "tokens to generate per sequence (default 128)" },
         { "depth", "-d", CLI_INT, &o.depth, 0, 1 << 20, "N", "tokens already in the KV before anything is timed (default 0)" },
         { "parallel", "-np", CLI_INT, &o.parallel, 1, BENCH_MAX_PARALLEL, "N", "sequences at once (default 1)" },
+        { "kv-type", NULL, CLI_STR, &o.kv_type, 0, 0, "f16|int8", "of the KV cache (default f16)" },
         { "threads", "-t", CLI_INT, &o.threads, 0, 1024, "N", "threads (default 0: what the machine allows)" },
         { "repeat", "-r", CLI_INT, &o.repeat, 1, BENCH_MAX_REPEAT, "R", "runs; the median and the spread are given (default 5)" },
         { "machine", NULL, CLI_FLAG, &o.machine, 0, 0, NULL, "the machine instead of a model: bandwidth, int8, bf16 and fp32 peaks" },

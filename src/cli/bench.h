@@ -9,6 +9,7 @@ enum { BENCH_STEP_TOKENS = 512, BENCH_MAX_REPEAT = 1000, BENCH_MAX_PARALLEL = 25
 
 typedef struct bench_settings {
     int64_t prompt, gen, depth, parallel, threads, repeat, adapters;
+    const char *kv_type;
     bool json, machine, scaling, no_pack;
 } bench_settings;
 

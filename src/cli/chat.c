@@ -27,6 +27,7 @@ typedef struct chat {
     const char *system;
     double temperature, top_p, min_p, repetition_penalty;
     int64_t top_k, max_tokens, seed, n_ctx, n_threads;
+    const char *kv_type;
     bool stats, raw, no_think, json, exact, no_speculation, no_pack;
     cli_list stop;
     /* running */
@@ -363,7 +364,7 @@ static int open_model(chat *c, const bm_shelf_model *row)
 {
     char *packs = cli_pack_dir(c->no_pack);
     baimo_options options = { .packs = packs, .notice = on_notice, .threads = (int)c->n_threads, .context = (int)c->n_ctx, .exact = c->exact,
-                              .name = row->name, .no_speculation = c->no_speculation,
+                              .name = row->name, .no_speculation = c->no_speculation, .kv_type = c->kv_type,
                               .progress = on_progress, .progress_arg = c };
     baimo_error err;
     baimo_info info;
@@ -492,6 +493,7 @@ int cmd_chat(int argc, char **argv)
         { "no-think", NULL, CLI_FLAG, &c.no_think, 0, 0, NULL, "no reasoning before the answer, where the model has a switch" },
         { "raw", NULL, CLI_FLAG, &c.raw, 0, 0, NULL, "continue PROMPT as plain text, without the chat template" },
         { "no-pack", NULL, CLI_FLAG, &c.no_pack, 0, 0, NULL, CLI_NO_PACK_HELP },
+        { "kv-type", NULL, CLI_STR, &c.kv_type, 0, 0, "f16|int8", "of the KV cache (default f16)" },
         { "f32", NULL, CLI_FLAG, &c.exact, 0, 0, NULL, "everything in 32-bit floats (slow; for comparisons)" },
         { "no-speculation", NULL, CLI_FLAG, &c.no_speculation, 0, 0, NULL,
           "one token at a time; without, repetitions are guessed\nahead (the answer is the same)" },

@@ -20,7 +20,7 @@ enum { MAX_TEXT_BYTES = 1 << 30 };
 
 typedef struct options {
     int64_t n_ctx, n_chunks, n_threads;
-    const char *precision;
+    const char *precision, *kv_type;
     bool json, kl;
     bool no_pack, is_known;
     bm_known_file known;         /* what the shelf says of the file */
@@ -192,9 +192,9 @@ static double perplexity_error(const score *s)
 static int report(const options *o, const score *s, const score *s_exact, int64_t n_chunks)
 {
     if (o->json) {
-        json_t *j = json_pack("{s:f, s:f, s:I, s:I, s:I, s:s}", "perplexity", perplexity(s), "stderr", perplexity_error(s),
+        json_t *j = json_pack("{s:f, s:f, s:I, s:I, s:I, s:s, s:s}", "perplexity", perplexity(s), "stderr", perplexity_error(s),
                               "tokens", (json_int_t)s->n, "chunks", (json_int_t)n_chunks, "ctx", (json_int_t)o->n_ctx,
-                              "precision", o->precision);
+                              "precision", o->precision, "kv_type", strcmp(o->precision, "f32") == 0 ? "f32" : o->kv_type);
         if (j != NULL && o->kl) {
             json_object_set_new(j, "perplexity_f32", json_real(perplexity(s_exact)));
             json_object_set_new(j, "mean_kl", json_real(s->kl / (double)s->n));
@@ -214,11 +214,12 @@ static int score_text(const options *o, bm_gguf *gguf, bm_tokenizer *tok, bm_tok
 {
     lane fast = { 0 }, exact = { 0 };
     score s = { 0 }, s_exact = { 0 };
-    bool f32 = strcmp(o->precision, "f32") == 0;
-    bm_model_options mo = { .f32 = f32, .kv_type = f32 ? BM_KV_F32 : BM_KV_F16, .isa = isa };
-    int n_ctx = (int)o->n_ctx, rc;
+    bm_model_options mo = { .f32 = strcmp(o->precision, "f32") == 0, .isa = isa };
+    int n_ctx = (int)o->n_ctx, rc = bm_kv_type_find(&mo.kv_type, o->kv_type, err);
     int64_t n = (int64_t)tokens->n / n_ctx;
 
+    if (rc < 0)
+        return bm_param(err, "--kv-type");
     if (o->n_chunks > 0 && o->n_chunks < n)
         n = o->n_chunks;
     if ((rc = lane_open(&fast, gguf, &mo, o, team, err)) < 0)
@@ -298,11 +299,12 @@ out:
 
 int cmd_perplexity(int argc, char **argv)
 {
-    options o = { .n_ctx = 512, .precision = "fast" };
+    options o = { .n_ctx = 512, .precision = "fast", .kv_type = "f16" };
     const cli_option table[] = {
         { "ctx", "-c", CLI_INT, &o.n_ctx, 8, 1 << 20, "N", "tokens of a window (default 512)" },
         { "chunks", NULL, CLI_INT, &o.n_chunks, 0, 1e9, "N", "score only the first N windows (default 0: all)" },
         { "precision", NULL, CLI_STR, &o.precision, 0, 0, "fast|f32", "f32: weights dequantised, activations and KV in f32" },
+        { "kv-type", NULL, CLI_STR, &o.kv_type, 0, 0, "f16|int8", "of the KV cache, with --precision fast (default f16)" },
         { "kl", NULL, CLI_FLAG, &o.kl, 0, 0, NULL, "also run f32 and give the divergence from it" },
         { "threads", "-t", CLI_INT, &o.n_threads, 0, 1024, "N", "threads (default 0: what the machine allows)" },
         { "no-pack", NULL, CLI_FLAG, &o.no_pack, 0, 0, NULL, CLI_NO_PACK_HELP },

@@ -25,7 +25,7 @@ typedef struct speed { double prefill, decode; } speed;      /* tokens a second;
 typedef struct serve {
     /* options */
     cli_list models, allow_hosts;
-    const char *host;
+    const char *host, *kv_type;
     int64_t port, ctx, parallel, threads, max_seqs, max_queue, drain_seconds;
     bool no_speculation, no_pack, no_prefix_cache, no_jobs, no_job_pause;
     /* owned */
@@ -291,6 +291,8 @@ static int start(serve *s, bm_error *err)
     sigset_t all, old;
     int rc;
 
+    if (s->kv_type != NULL && bm_kv_type_find(&pool.kv_type, s->kv_type, err) < 0)
+        return bm_param(err, "--kv-type");
     if ((rc = bm_store_open(&s->store, s->home, err)) < 0)
         return rc;
     sigfillset(&all);                                /* threads made from here on leave signals to the loop's */
@@ -349,6 +351,7 @@ int cmd_serve(int argc, char **argv)
         { "ctx", "-c", CLI_INT, &s.ctx, 0, 16777216, "N", "tokens of context (default: the largest that fits, at most the\n"
           "model's own)" },
         { "parallel", "-np", CLI_INT, &s.parallel, 1, 1024, "N", "sequences with full context that shall fit (default 4)" },
+        { "kv-type", NULL, CLI_STR, &s.kv_type, 0, 0, "TYPE", "of the KV cache: f16 (default), or int8: half the memory" },
         { "threads", "-t", CLI_INT, &s.threads, 0, 1024, "N", "threads (default: the cores this process may use)" },
         { "max-seqs", NULL, CLI_INT, &s.max_seqs, 0, 4096, "N", "answers computed side by side, while memory lasts (default\n256)" },
         { "max-queue", NULL, CLI_INT, &s.max_queue, 0, 65536, "N", "requests that may wait per model (default 64); more get\n"

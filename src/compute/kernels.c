@@ -1,5 +1,8 @@
 /* kernels.c - the choice of a table, and the memory layouts that all tables share. */
 #include "compute/kernels.h"
+
+#include <string.h>
+
 #include "compute/kernels_tables.h"
 
 const bm_kernels *bm_kernels_get(bm_isa isa)
@@ -43,9 +46,27 @@ void bm_acts_place(bm_acts *a, void *memory, int64_t max_tokens, int64_t n_cols)
     a->offset16 = (int32_t *)(void *)p;
 }
 
+size_t bm_kv_side_bytes(bm_kv_type type, int head_dim)
+{
+    size_t n = (size_t)head_dim, groups = (n + BM_KV_GROUP - 1) / BM_KV_GROUP;
+
+    return BM_PAGE_TOKENS * (type == BM_KV_F32 ? 4 * n : type == BM_KV_F16 ? 2 * n : n + 2 * groups);
+}
+
 size_t bm_kv_page_bytes(bm_kv_type type, int n_kv_heads, int head_dim_k, int head_dim_v)
 {
-    size_t value = type == BM_KV_F32 ? 4 : 2;
+    return (size_t)n_kv_heads * (bm_kv_side_bytes(type, head_dim_k) + bm_kv_side_bytes(type, head_dim_v));
+}
 
-    return value * BM_PAGE_TOKENS * (size_t)n_kv_heads * ((size_t)head_dim_k + (size_t)head_dim_v);
+const char *bm_kv_type_name(bm_kv_type type) { return type == BM_KV_F32 ? "f32" : type == BM_KV_F16 ? "f16" : "int8"; }
+
+int bm_kv_type_find(bm_kv_type *out, const char *name, bm_error *err)
+{
+    if (strcmp(name, "f16") == 0)
+        *out = BM_KV_F16;
+    else if (strcmp(name, "int8") == 0)
+        *out = BM_KV_INT8;
+    else
+        return bm_fail(err, BM_INVALID, "'%.40s' is no type of KV: use f16 or int8", name);
+    return 0;
 }

@@ -48,12 +48,17 @@ typedef struct bm_acts {
 size_t bm_acts_bytes(int64_t max_tokens, int64_t n_cols);                   /* for all of the above but f32 */
 void   bm_acts_place(bm_acts *a, void *memory, int64_t max_tokens, int64_t n_cols);
 
-typedef enum bm_kv_type { BM_KV_F32, BM_KV_F16, BM_KV_TYPE_COUNT } bm_kv_type;
-enum { BM_PAGE_TOKENS = 64, BM_ATTN_SPAN = 1024 };       /* positions per page; positions per partial of attention */
+/* INT8: per position and BM_KV_GROUP dimensions one f16 scale; a value is (float)q * (float)scale, q in [-127, 127], scale the
+ * largest magnitude / 127. */
+typedef enum bm_kv_type { BM_KV_F32, BM_KV_F16, BM_KV_INT8, BM_KV_TYPE_COUNT } bm_kv_type;
+const char *bm_kv_type_name(bm_kv_type type);            /* "f32" "f16" "int8" */
+int  bm_kv_type_find(bm_kv_type *out, const char *name, bm_error *err);     /* f16 or int8; BM_INVALID names them */
+enum { BM_PAGE_TOKENS = 64, BM_ATTN_SPAN = 1024, BM_KV_GROUP = 32 };     /* positions per page, per partial of attention */
 
-/* One layer's part of a page holds, for each kv-head: K as [64/16][head_dim][16 positions], then V as [64][head_dim].
- * Fresh pages are zeroed, so that masked positions hold finite values. */
+/* One layer's part of a page holds, for each kv-head: K as [64/16][head_dim][16 positions], then V as [64][head_dim]. INT8: behind
+ * the values of K its scales as [64/16][groups][16 positions], behind those of V theirs as [64][groups]. Fresh pages are zeroed, so that masked positions hold finite values. */
 size_t bm_kv_page_bytes(bm_kv_type type, int n_kv_heads, int head_dim_k, int head_dim_v);     /* one layer, one page */
+size_t bm_kv_side_bytes(bm_kv_type type, int head_dim);     /* K, or V, of one head: where V begins behind K */
 
 /* Attention of query rows against one kv-head over the positions of one span. A query row is one (token, head of the group);
  * row r sees positions [first[r], last[r]] (inclusive), clipped to the span; rows without any position give m = -inf, l = 0. */

@@ -203,12 +203,57 @@ static float sum_exp(const float *x, int64_t n, float max)
     return v_sum(sum);
 }
 
+/* Up to BM_KV_GROUP values as int8 with one scale. What is not finite makes the scale, and so all values of the group, NaN. */
+LANES void quantize_kv(const float *x, int n, int8_t q[BM_KV_GROUP], uint16_t *scale)
+{
+    uint16_t half[16];
+    float wide[16];
+    v16 a = v_load_n(x, n < 16 ? n : 16, 0), b = v_load_n(x + 16, n > 16 ? n - 16 : 0, 0);
+    float most = v_largest(v_max(v_abs(a), v_abs(b))), taint = v_sum(v_add(v_mul(a, v_set(0)), v_mul(b, v_set(0))));
+
+    v_store_f16(half, v_set(fminf(most / 127, 65504.0f) + taint));
+    *scale = half[0];
+    v_store(wide, v_load_f16(half));
+    memset(q, 0, BM_KV_GROUP);
+    if (!(wide[0] > 0))                          /* all zero, too small, or NaN */
+        return;
+    v16 inv = v_set(1 / wide[0]), low = v_set(-127), high = v_set(127);
+    i_store8(q, v_to_int(v_min(v_max(v_mul(a, inv), low), high)));
+    i_store8(q + 16, v_to_int(v_min(v_max(v_mul(b, inv), low), high)));
+}
+
+static void kv_store8(void *head_k, size_t v_offset, int slot, const float *k, const float *v, int dk, int dv)
+{
+    size_t sub = (size_t)(slot / 16), lane = (size_t)(slot & 15), gk = (size_t)(dk + BM_KV_GROUP - 1) / BM_KV_GROUP;
+    size_t gv = (size_t)(dv + BM_KV_GROUP - 1) / BM_KV_GROUP;
+    int8_t *to_k = (int8_t *)head_k + sub * (size_t)dk * 16 + lane, *to_v = (int8_t *)head_k + v_offset, q[BM_KV_GROUP];
+    uint16_t *scale_k = (uint16_t *)(void *)((int8_t *)head_k + BM_PAGE_TOKENS * (size_t)dk) + sub * gk * 16 + lane;
+    uint16_t *scale_v = (uint16_t *)(void *)(to_v + BM_PAGE_TOKENS * (size_t)dv) + (size_t)slot * gv;
+
+    to_v += (size_t)slot * (size_t)dv;
+    for (int d = 0, g = 0; d < dk; d += BM_KV_GROUP, g++) {
+        int n = dk - d < BM_KV_GROUP ? dk - d : BM_KV_GROUP;
+        quantize_kv(k + d, n, q, &scale_k[16 * g]);
+        for (int i = 0; i < n; i++)
+            to_k[16 * (size_t)(d + i)] = q[i];
+    }
+    for (int d = 0, g = 0; d < dv; d += BM_KV_GROUP, g++) {
+        int n = dv - d < BM_KV_GROUP ? dv - d : BM_KV_GROUP;
+        quantize_kv(v + d, n, q, &scale_v[g]);
+        memcpy(to_v + d, q, (size_t)n);
+    }
+}
+
 static void kv_store(bm_kv_type type, void *head_k, size_t v_offset, int slot, const float *k, const float *v, int head_dim_k,
                      int head_dim_v)
 {
     size_t at = (size_t)(slot / 16) * (size_t)head_dim_k * 16 + (size_t)(slot & 15);
     unsigned char *head_v = (unsigned char *)head_k + v_offset;
 
+    if (type == BM_KV_INT8) {
+        kv_store8(head_k, v_offset, slot, k, v, head_dim_k, head_dim_v);
+        return;
+    }
     if (type == BM_KV_F32) {
         for (int d = 0; d < head_dim_k; d++)
             ((float *)head_k)[at + 16 * (size_t)d] = k[d];

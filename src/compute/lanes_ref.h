@@ -20,6 +20,7 @@ LANES void v_store(float *p, v16 a) { memcpy(p, a.f, sizeof a.f); }
 LANES v16 v_load_n(const float *p, int n, float fill) { v16 r; EACH r.f[e] = e < n ? p[e] : fill; return r; }
 LANES void v_store_n(float *p, v16 a, int n) { memcpy(p, a.f, (size_t)n * sizeof *p); }
 LANES v16 v_load_f16(const uint16_t *p) { v16 r; EACH r.f[e] = bm_f16_to_f32(p[e]); return r; }
+LANES v16 v_load_i8(const int8_t *p) { v16 r; EACH r.f[e] = (float)p[e]; return r; }
 LANES void v_store_f16(uint16_t *p, v16 a) { EACH p[e] = bm_f32_to_f16(a.f[e]); }
 LANES v16 v_load_bf16_even(const uint16_t *p) { v16 r; EACH r.f[e] = bm_bf16_to_f32(p[2 * e]); return r; }
 LANES v16 v_load_bf16_odd(const uint16_t *p) { v16 r; EACH r.f[e] = bm_bf16_to_f32(p[2 * e + 1]); return r; }

@@ -52,6 +52,8 @@ static int open_model(baimo *m, const char *path, const baimo_options *o, bm_err
 
     if (o->threads < 0 || o->threads > 4096 || o->context < 0 || o->parallel < 0 || o->parallel > 4096)
         return bm_fail(err, BM_INVALID, "threads, context and parallel must not be negative, threads and parallel at most 4096");
+    if (o->kv_type != NULL && (rc = bm_kv_type_find(&load.kv_type, o->kv_type, err)) < 0)
+        return bm_param(err, "--kv-type");
     engine.max_seqs = o->parallel > 256 ? o->parallel : 0;
     if (o->progress != NULL) {
         m->progress = o->progress, m->progress_arg = o->progress_arg;

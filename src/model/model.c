@@ -117,7 +117,7 @@ static int prepare(bm_model *m, const bm_gguf *gguf, const bm_model_options *opt
         return rc;
     m->kv_head_bytes = bm_kv_page_bytes(m->kv_type, 1, m->h.head_k, m->h.head_v);
     m->kv_layer_bytes = bm_kv_page_bytes(m->kv_type, m->h.n_kv_heads, m->h.head_k, m->h.head_v);
-    m->kv_v_offset = (size_t)BM_PAGE_TOKENS * (size_t)m->h.head_k * (m->kv_type == BM_KV_F32 ? 4 : 2);
+    m->kv_v_offset = bm_kv_side_bytes(m->kv_type, m->h.head_k);
     find_needs(m, gguf);
     fill_info(&m->info, m, gguf);
     return 0;

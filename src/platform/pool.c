@@ -65,7 +65,7 @@ static bool on_progress(void *arg, uint64_t done, uint64_t total)
 static int load(bm_pool *pool, entry *e, bm_loaded **loaded, bm_backend **backend, bm_error *err)
 {
     bm_load_options options = { .name = e->row.name, .n_ctx = pool->options.n_ctx, .n_parallel = pool->options.n_parallel,
-                                .progress = on_progress, .progress_arg = e, .pack_dir = pool->options.pack_dir,
+                                .kv_type = pool->options.kv_type, .progress = on_progress, .progress_arg = e, .pack_dir = pool->options.pack_dir,
                                 .notice = pool->options.log, .notice_arg = pool->options.log_arg };
     bm_known_file known;
 

@@ -440,10 +440,32 @@ static void fill_pages(attention *a, const bm_kernels *kern)
                        a->s.head_dim_k, a->s.head_dim_v);
 }
 
+/* k and v become what the pages of int8 hold of them: within half a step of the group's scale. */
+static void read_back(attention *a)
+{
+    int dk = a->s.head_dim_k, dv = a->s.head_dim_v, gk = (dk + 31) / 32, gv = (dv + 31) / 32;
+
+    for (int p = 0; p < a->n_positions; p++) {
+        const int8_t *k = a->pages[p / 64], *v = k + a->s.v_offset;
+        const uint16_t *sk = (const uint16_t *)(const void *)(k + 64 * dk), *sv = (const uint16_t *)(const void *)(v + 64 * dv);
+        int sub = p % 64 / 16, lane = p % 16;
+        for (int d = 0; d < dk; d++) {
+            float scale = bm_f16_to_f32(sk[16 * (sub * gk + d / 32) + lane]), x = (float)k[16 * (sub * dk + d) + lane] * scale;
+            assert_near(x, a->k[p * dk + d], 0.51f * scale);
+            a->k[p * dk + d] = x;
+        }
+        for (int d = 0; d < dv; d++) {
+            float scale = bm_f16_to_f32(sv[p % 64 * gv + d / 32]), x = (float)v[p % 64 * dv + d] * scale;
+            assert_near(x, a->v[p * dv + d], 0.51f * scale);
+            a->v[p * dv + d] = x;
+        }
+    }
+}
+
 static attention *new_attention(rng *r, bm_kv_type type, int dk, int dv, int n_rows, int n_positions, int window)
 {
     attention *a = bm_zalloc(sizeof *a);
-    size_t k_bytes = (type == BM_KV_F32 ? 4u : 2u) * 64u * (size_t)dk;
+    size_t k_bytes = bm_kv_side_bytes(type, dk);
     int n_pages = (n_positions + 63) / 64;
 
     a->n_positions = n_positions;
@@ -471,6 +493,8 @@ static attention *new_attention(rng *r, bm_kv_type type, int dk, int dv, int n_r
                            .last = a->last, .scale = 0.125f, .span_begin = 0, .span_end = n_positions,
                            .pages = (const void *const *)a->pages, .v_offset = k_bytes, .m = a->m, .l = a->l, .acc = a->accs };
     fill_pages(a, ref());
+    if (type == BM_KV_INT8)
+        read_back(a);
     return a;
 }
 
@@ -520,7 +544,7 @@ static void attention_is_right_against_doubles(void **state)
 
     (void)state;
     for (int i = 0; i < 20; i++) {
-        attention *a = new_attention(&r, (bm_kv_type)(i & 1), dims[i % 5][0], dims[i % 5][1], 1 + next_below(&r, 12),
+        attention *a = new_attention(&r, (bm_kv_type)(i / 5 % BM_KV_TYPE_COUNT), dims[i % 5][0], dims[i % 5][1], 1 + next_below(&r, 12),
                                      1 + next_below(&r, 300), i % 3 == 0 ? 70 : 0);
         a->s.softcap = i % 4 == 0 ? 8.0f : 0;
         ref()->attn_span(&a->s);
@@ -560,7 +584,7 @@ static void attention_gives_the_bits_of_the_reference(void **state)
 
     (void)state;
     for (int i = 0; i < 36; i++) {
-        attention *a = new_attention(&r, (bm_kv_type)(i & 1), dims[i % 6][0], dims[i % 6][1],
+        attention *a = new_attention(&r, (bm_kv_type)(i / 6 % BM_KV_TYPE_COUNT), dims[i % 6][0], dims[i % 6][1],
                                      i % 7 == 0 ? BM_ATTN_ROWS : 1 + next_below(&r, 20), 1 + next_below(&r, 400), i % 3 == 0 ? 70 : 0);
         a->s.softcap = i % 4 == 0 ? 8.0f : 0;
         for (int v = 0; v < n_tables; v++) {
@@ -580,7 +604,7 @@ static void rows_together_equal_rows_alone(void **state)
     (void)state;
     k[n_tables++] = ref();
     for (int i = 0; i < 8; i++) {
-        attention *a = new_attention(&r, (bm_kv_type)(i & 1), 64, 64, 23, 200, i % 3 == 0 ? 50 : 0);
+        attention *a = new_attention(&r, (bm_kv_type)(i % BM_KV_TYPE_COUNT), 64, 64, 23, 200, i % 3 == 0 ? 50 : 0);
         float m[23], l[23], acc[23 * 64];
         for (int v = 0; v < n_tables; v++) {
             k[v]->attn_span(&a->s);

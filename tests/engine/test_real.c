@@ -16,12 +16,13 @@ static char path[1024];
 static bm_engine *engine;
 static bm_loaded *loaded;
 static bm_backend *backend;
+static bm_kv_type kv_type = BM_KV_F16;
 
 static int open_all(void **state)
 {
     const char *dir = getenv("BAIMO_MODELS"), *home = getenv("HOME");
     bm_engine_options options = { .n_threads = 2, .kv_budget_bytes = 256u << 20 };
-    bm_load_options load = { .name = "smollm2", .n_ctx = 2048, .n_parallel = 2 };
+    bm_load_options load = { .name = "smollm2", .n_ctx = 2048, .n_parallel = 2, .kv_type = kv_type };
     bm_error err;
 
     (void)state;
@@ -144,6 +145,8 @@ static void cached_prefixes_equal_cold_ones_bit_for_bit(void **state)
     bm_gen *gens[N];
 
     NEEDS_MODEL();
+    memset(cold, 0, sizeof cold);
+    memset(together, 0, sizeof together);
     tokens_cached = 0;
     for (int i = 0; i < N; i++)
         for (int t = 0; t < 300; t++)            /* i and i + 4 are alike up to token 120 */
@@ -385,8 +388,19 @@ static void the_example_answers(void **state)
     assert_int_equal(example_main(2, argv), 2);
 }
 
+static int open_int8(void **state)
+{
+    kv_type = BM_KV_INT8;
+    return open_all(state);
+}
+
 int main(void)
 {
+    const struct CMUnitTest of_int8[] = {
+        cmocka_unit_test(batched_answers_equal_lone_ones_bit_for_bit),
+        cmocka_unit_test(cached_prefixes_equal_cold_ones_bit_for_bit),
+        cmocka_unit_test(speculation_gives_the_same_bytes),
+    };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batched_answers_equal_lone_ones_bit_for_bit),
         cmocka_unit_test(cached_prefixes_equal_cold_ones_bit_for_bit),
@@ -397,5 +411,6 @@ int main(void)
         cmocka_unit_test(the_c_api_answers_cancels_and_refuses),
         cmocka_unit_test(the_example_answers),
     };
-    return cmocka_run_group_tests(tests, open_all, close_all);
+    int failed = cmocka_run_group_tests_name("KV in f16", tests, open_all, close_all);
+    return failed + cmocka_run_group_tests_name("KV in int8", of_int8, open_int8, close_all);
 }

@@ -42,11 +42,12 @@ static inline bm_isa kit_isa(void)
     return isa;
 }
 
+static bm_kv_type kit_kv_type = BM_KV_F16;       /* of models that are not f32 */
+
 static inline void kit_open_path(kit *k, const char *path, bool f32, bm_isa isa, int n_threads, int max_tokens)
 {
     bm_error err = { 0 };
-    bm_model_options options = { .f32 = f32, .kv_type = BM_KV_F16, .isa = isa };
-
+    bm_model_options options = { .f32 = f32, .kv_type = kit_kv_type, .isa = isa };
 
     kit_check(bm_team_new(&k->team, n_threads, &err), &err);
     kit_check(bm_gguf_open(&k->gguf, path, &err), &err);

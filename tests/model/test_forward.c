@@ -285,6 +285,13 @@ static void steps_do_not_allocate(void **state)
     kit_close(&k);
 }
 
+static int use_int8(void **state)
+{
+    (void)state;
+    kit_kv_type = BM_KV_INT8;
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +306,13 @@ int main(void)
         cmocka_unit_test(a_wrong_batch_is_refused),
         cmocka_unit_test(steps_do_not_allocate),
     };
+    const struct CMUnitTest of_int8[] = {
+        cmocka_unit_test(bits_do_not_depend_on_the_number_of_threads),
+        cmocka_unit_test(bits_do_not_depend_on_the_instruction_set),
+        cmocka_unit_test(bits_do_not_depend_on_the_chunking_of_prefill),
+        cmocka_unit_test(a_batch_of_sequences_equals_each_alone),
+    };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("KV in f16", tests, NULL, NULL);
+    return failed + cmocka_run_group_tests_name("KV in int8", of_int8, use_int8, NULL);
 }
