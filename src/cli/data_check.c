@@ -65,7 +65,7 @@ static void print_histogram(const lengths *l)
     for (int b = l->first; b <= l->last; b++)
         most = l->bins[b] > most ? l->bins[b] : most;
     printf("\n%15s %9s\n", "tokens", "rows");
-    for (int b = l->first; b <= l->last && l->n > 0; b++) {
+    for (int b = l->first; b <= l->last; b++) {
         int width = (int)((l->bins[b] * BAR + most - 1) / most);
         printf("%6lu - %6lu %9llu  %.*s\n", 1ul << b, (2ul << b) - 1, (unsigned long long)l->bins[b], width,
                "########################################");
@@ -249,8 +249,9 @@ static void print_summary(const bm_data *d, const lengths *l, const settings *s,
            d->n_duplicates == 1 ? "duplicate" : "duplicates");
     printf("tokens      %llu, the loss is on %llu (%.0f %%)\n", (unsigned long long)d->n_tokens, (unsigned long long)d->n_target_tokens,
            d->n_tokens == 0 ? 0.0 : 100.0 * (double)d->n_target_tokens / (double)d->n_tokens);
-    printf("length      %d to %d, half of them up to %d, 95 %% up to %d\n", quantile(l, 0), quantile(l, 1), quantile(l, 0.5),
-           quantile(l, 0.95));
+    if (l->n > 0)
+        printf("length      %d to %d, half of them up to %d, 95 %% up to %d\n", quantile(l, 0), quantile(l, 1), quantile(l, 0.5),
+               quantile(l, 0.95));
     if (s->data.valid > 0)
         printf("validation  %llu rows\n", (unsigned long long)n_valid(d));
     if (d->n_split > 0)
@@ -274,7 +275,8 @@ static int print_report(const bm_data *d, const settings *s, const char *path, c
         rc |= cli_print_json(report_json(d, &l, s, path, tok));
     } else {
         print_summary(d, &l, s, path);
-        print_histogram(&l);
+        if (l.n > 0)
+            print_histogram(&l);
         print_bad(d, s);
         print_duplicates(d, s);
         if (row != NULL) {

@@ -6,7 +6,10 @@
 #include "base/buf.h"
 #include "base/utf8.h"
 
-enum { FEW_BYTES = 8 };          /* fewer that agree say nothing */
+enum {
+    FEW_BYTES = 8,               /* fewer that agree say nothing */
+    MOST_UNKNOWN = 4096          /* bytes of unknown characters that are looked through */
+};
 
 /* What the clock of a template says: 2024-07-26, as Llama 3's does without one. A run that is repeated or resumed on another day must
  * see the same tokens. */
@@ -118,12 +121,11 @@ static bool fits(const char *text, size_t len, size_t at, const char *piece, siz
     return n <= len - at && memcmp(text + at, piece, n) == 0;
 }
 
-/* Tokens' bytes are the text's, one behind the other, but for a space that SentencePiece put in, blanks that a control token
- * swallows, and an unknown token, which stands for one character. */
+/* Tokens' bytes are the text's, one behind the other, but for a space that SentencePiece put in and blanks that a control token
+ * swallows. SIZE_MAX: they are not here. */
 static size_t align_one(const char *text, size_t len, size_t at, const char *piece, size_t n)
 {
     size_t skip = at;
-    uint32_t cp;
 
     if (fits(text, len, at, piece, n))
         return at + n;
@@ -132,26 +134,46 @@ static size_t align_one(const char *text, size_t len, size_t at, const char *pie
     while (skip < len && strchr(" \t\r\n", text[skip]) != NULL && text[skip] != '\0')
         if (fits(text, len, ++skip, piece, n))
             return skip + n;
-    if (at == len)
-        return at;
-    int step = bm_utf8_decode(text + at, len - at, &cp);
-    return at + (size_t)(step < 0 ? -step : step);
+    return SIZE_MAX;
+}
+
+/* An unknown token stands for a run of characters that the vocabulary does not have: up to where the next token begins, which is one of
+ * a character that it has; or one character when that is not near. */
+static size_t align_unknown(const bm_masker *m, const char *text, size_t len, size_t at, const int32_t *next, bm_buf *piece)
+{
+    size_t first = len, end = at;
+    uint32_t cp;
+
+    bm_buf_clear(piece);
+    if (next == NULL)
+        return len;
+    bm_tokenizer_piece(m->tokenizer, *next, true, false, piece);
+    while (end < len && end - at < MOST_UNKNOWN) {
+        int step = bm_utf8_decode(text + end, len - end, &cp);
+        end += (size_t)(step < 0 ? -step : step);
+        first = first == len ? end : first;
+        if (piece->len > 0 && fits(text, len, end, piece->data, piece->len))
+            return end;
+    }
+    return first;
 }
 
 static int align(const bm_masker *m, const char *text, size_t len, bm_masked *out, bm_error *err)
 {
     bm_buf piece = { 0 };
-    size_t at = 0;
-    bool bos = out->tokens.n > 0 && out->tokens.ids[0] == bm_tokenizer_bos(m->tokenizer);
+    const bm_tokens *tokens = &out->tokens;
+    size_t at = 0, there;
+    bool bos = tokens->n > 0 && tokens->ids[0] == bm_tokenizer_bos(m->tokenizer);
 
-    for (size_t t = 0; t < out->tokens.n; t++) {
+    for (size_t t = 0; t < tokens->n && !piece.failed; t++) {
         bm_buf_clear(&piece);
-        bm_tokenizer_piece(m->tokenizer, out->tokens.ids[t], true, false, &piece);
-        if (piece.failed)
-            break;
+        bm_tokenizer_piece(m->tokenizer, tokens->ids[t], true, false, &piece);
         const char *bytes = piece.len > 0 ? piece.data : "";
-        if (t > 0 || !bos || fits(text, len, 0, bytes, piece.len))       /* a BOS that the text does not bring has no bytes */
-            at = align_one(text, len, at, bytes, piece.len);
+        if (t > 0 || !bos || fits(text, len, 0, bytes, piece.len)) {     /* a BOS that the text does not bring has no bytes */
+            there = align_one(text, len, at, bytes, piece.len);
+            at = there != SIZE_MAX ? there
+                                   : align_unknown(m, text, len, at, t + 1 < tokens->n ? &tokens->ids[t + 1] : NULL, &piece);
+        }
         out->ends[t] = at;
     }
     int rc = piece.failed ? no_memory(err) : 0;

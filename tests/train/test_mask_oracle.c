@@ -115,10 +115,65 @@ static void a_turn_begins_where_the_servers_prompt_ends(void **state)
     bm_gguf_close(gguf);
 }
 
+static bm_tokenizer *open_tokenizer(const char *path)
+{
+    bm_tokenizer *tok = NULL;
+    bm_gguf *gguf = NULL;
+    bm_error err = { 0 };
+
+    if (bm_gguf_open(&gguf, path, &err) < 0 || bm_tokenizer_from_gguf(&tok, gguf, &err) < 0)
+        fail_msg("%s", err.msg);
+    bm_gguf_close(gguf);
+    return tok;
+}
+
+static void check_spm(const char *path, const char *chat, const char *text)
+{
+    static const char mistral[] =
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
+        "{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}";
+    static const char rows[] =
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"the \u4f60\u597d\"}, {\"role\": \"assistant\", \"content\": \"in the \u00e9\"},"
+        " {\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"the end\"}]}";
+    static const char plain[] = "{\"text\": \"the \u4f60\u597d  A: in the A: the\"}";
+    const bm_data_options o = { .loss_after = "A:" };
+    bm_tokenizer *tok = open_tokenizer(path);
+    bm_template *tmpl = data_template(mistral);
+    bm_error err = { 0 };
+    bm_data d;
+    char *got;
+
+    assert_int_equal(bm_data_read(&d, data_file(".jsonl", rows, strlen(rows)), &o, tok, tmpl, &err), 0);
+    got = data_text(tok, &d);
+    assert_string_equal(got, chat);
+    bm_free(got);
+    bm_data_done(&d);
+    assert_int_equal(bm_data_read(&d, data_file(".jsonl", plain, strlen(plain)), &o, tok, NULL, &err), 0);
+    got = data_text(tok, &d);
+    assert_string_equal(got, text);
+    bm_free(got);
+    bm_data_done(&d);
+    bm_template_free(tmpl);
+    bm_tokenizer_free(tok);
+}
+
+/* A space in front that the text does not have, bytes as tokens, characters that are unknown: the mask stays where it belongs. */
+static void masks_of_sentencepiece_vocabularies_stand_where_they_belong(void **state)
+{
+    (void)state;
+    check_spm("tests/oracle/tokenizers/vectors/spm_bytes.gguf",
+              "<s> [INST] the \u4f60\u597d [/INST][[ in the \u00e9</s>]] [INST] a [/INST][[ the end</s>]];",
+              "<s> the \u4f60\u597d  A: in the A:[[ the</s>]];");
+    check_spm("tests/oracle/tokenizers/vectors/spm_unknown.gguf",
+              "<s> [INST] the <unk> [/INST][[ in the \u00e9</s>]] [INST] a [/INST][[ the end</s>]];",
+              "<s> the <unk>  A: in the A:[[ the</s>]];");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(masks_are_those_of_transformers),
+        T(masks_of_sentencepiece_vocabularies_stand_where_they_belong),
         T(a_turn_begins_where_the_servers_prompt_ends),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
