@@ -346,14 +346,11 @@ void bm_mix_free(bm_mix *mix)
 
 /* ---- the next step ---- */
 
-static bool fit(void *pointer, size_t n, size_t size)
+/* What was in it is not needed any more. */
+static void *larger(void *old, size_t n, size_t size)
 {
-    void **p = pointer, *more;
-
-    if ((more = bm_realloc(*p, (n + 1) * size)) == NULL)
-        return false;
-    *p = more;
-    return true;
+    bm_free(old);
+    return bm_calloc(n + 1, size);
 }
 
 /* Room for the sequences [from, to) of the plan. */
@@ -361,23 +358,25 @@ static int make_room(bm_mix *mix, size_t from, size_t to, bm_error *err)
 {
     const plan *p = &mix->plan;
     size_t tokens = 0, segments = (p->bins[to] - p->bins[from]) * (mix->preference ? 2 : 1), rows = to - from;
-    bool ok = true;
 
     for (size_t i = p->bins[from]; i < p->bins[to]; i++)
         tokens += (size_t)length_of(row_of(mix, &p->items[i]));
     if (tokens > mix->cap_tokens) {
-        ok = fit(&mix->tokens, tokens, sizeof *mix->tokens) && fit(&mix->target, tokens, 1);
-        mix->cap_tokens = ok ? tokens : 0;
+        mix->tokens = larger(mix->tokens, tokens, sizeof *mix->tokens);
+        mix->target = larger(mix->target, tokens, sizeof *mix->target);
+        mix->cap_tokens = mix->tokens != NULL && mix->target != NULL ? tokens : 0;
     }
-    if (ok && segments > mix->cap_segments) {
-        ok = fit(&mix->starts, segments, sizeof *mix->starts) && fit(&mix->segments, segments, sizeof *mix->segments);
-        mix->cap_segments = ok ? segments : 0;
+    if (segments > mix->cap_segments) {
+        mix->starts = larger(mix->starts, segments, sizeof *mix->starts);
+        mix->segments = larger(mix->segments, segments, sizeof *mix->segments);
+        mix->cap_segments = mix->starts != NULL && mix->segments != NULL ? segments : 0;
     }
-    if (ok && rows > mix->cap_rows) {
-        ok = fit(&mix->rows, rows, sizeof *mix->rows) && fit(&mix->row_segments, rows, sizeof *mix->row_segments);
-        mix->cap_rows = ok ? rows : 0;
+    if (rows > mix->cap_rows) {
+        mix->rows = larger(mix->rows, rows, sizeof *mix->rows);
+        mix->row_segments = larger(mix->row_segments, rows, sizeof *mix->row_segments);
+        mix->cap_rows = mix->rows != NULL && mix->row_segments != NULL ? rows : 0;
     }
-    return ok ? 0 : no_memory(err);
+    return mix->cap_tokens >= tokens && mix->cap_segments >= segments && mix->cap_rows >= rows ? 0 : no_memory(err);
 }
 
 /* Append one segment to the sequence that is being filled; its arrays end where the next begin. */
