@@ -65,7 +65,7 @@ def job(o, model, data, **settings):
 
 def our_speed(o, model, batch):
     events, _ = job(o, model, {"path": os.path.abspath(o.text), "shape": "text"}, steps=STEPS, batch_size=batch, max_length=TOKENS,
-                    micro_tokens=batch * TOKENS, split_long=True, warmup=-1)
+                    split_long=True, warmup=-1)
     steps = [e for e in events if e["event"] == "step"][1:]
     return {"tokens_per_s": max(e["tokens_per_s"] for e in steps), "peak": events[-1]["result"]["peak_memory_bytes"]}
 

@@ -19,7 +19,7 @@
  *          "lr": 2e-4, "decay": "cosine|linear|constant", "warmup": 0.03,         of all steps; from 1 on: steps
  *          "epochs": 1, "steps": 0,                                steps: exactly so many, whatever the epochs
  *          "batch_size": 4, "pack": false, "max_length": 1024,     pack: a step is batch_size full sequences, else rows
- *          "micro_tokens": 0,                                      tokens computed together, at least max_length (1024)
+ *          "micro_tokens": 0,                                      tokens computed together, at least a row (512)
  *          "weight_decay": 0, "clip": 1, "beta": 0.1,              clip: norm of the gradient, 0: none; beta: of DPO
  *          "valid_share": 0, "valid_every": 0, "patience": 0,      every: steps, 0: an eighth of the run; patience 0: no early stop
  *          "save_every": 0,                                        steps; 0: when a minute has gone

@@ -26,7 +26,7 @@ typedef struct bm_train_options {
     int batch_size;              /* 4 */
     bool pack;
     int max_length;              /* 1024 */
-    int micro_tokens;            /* tokens of a forward and backward: max(1024, max_length) */
+    int micro_tokens;            /* tokens of a forward and backward: 512, at least the longest row; more gain nothing */
     double weight_decay;         /* 0 */
     double clip;                 /* 1; negative: none */
     double beta;                 /* 0.1, of DPO */

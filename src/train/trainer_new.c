@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { N_VALIDATIONS = 8, TOKEN_STEP = 32, MAX_EPOCHS = 100000 };
+enum { N_VALIDATIONS = 8, TOKEN_STEP = 32, MAX_EPOCHS = 100000, MICRO_TOKENS = 512 };
 
 /* ---- making ---- */
 
@@ -19,7 +19,7 @@ static int fill_options(bm_train_options *o, bm_error *err)
     o->epochs = o->epochs > 0 ? o->epochs : 1;
     o->batch_size = o->batch_size > 0 ? o->batch_size : 4;
     o->max_length = o->max_length > 0 ? o->max_length : 1024;
-    o->micro_tokens = o->micro_tokens > 0 ? o->micro_tokens : 1024;
+    o->micro_tokens = o->micro_tokens > 0 ? o->micro_tokens : MICRO_TOKENS;
     o->clip = o->clip > 0 ? o->clip : o->clip < 0 ? 0 : 1;
     o->beta = o->beta > 0 ? o->beta : 0.1;
     o->adapter.rank = o->adapter.rank > 0 ? o->adapter.rank : 16;

@@ -62,7 +62,7 @@ int main(int argc, char **argv)
             die(&err);
         sets[i] = (bm_mix_set){ .data = &data[i], .weight = job.sets[i].weight };
     }
-    bm_mix_options mo = { .max_tokens = job.train.micro_tokens > 0 ? job.train.micro_tokens : 1024, .batch_size = job.train.batch_size,
+    bm_mix_options mo = { .max_tokens = job.train.micro_tokens > 0 ? job.train.micro_tokens : 512, .batch_size = job.train.batch_size,
                           .seed = job.train.seed };
     if (bm_mix_new(&mix, sets, job.n_sets, &mo, &err) < 0)
         die(&err);
