@@ -90,6 +90,12 @@ run:
 	@$(MAKE) --no-print-directory -j$(JOBS) $(BUILD)/$(PROGRAM)
 	@PROGRAM=$(BUILD)/$(PROGRAM) tools/run.sh "$(MODEL)" $(ARGS)
 
+# Ask, tune, ask again: three minutes on two cores.
+demo:
+	@tools/setup.sh
+	@$(MAKE) --no-print-directory -j$(JOBS) $(BUILD)/$(PROGRAM)
+	@PROGRAM=$(BUILD)/$(PROGRAM) tools/demo.sh
+
 # All tests: unit programs, then black-box tests with the official client against a started server.
 test:
 	@tools/setup.sh test
@@ -156,6 +162,7 @@ clean:
 help:
 	@echo "make            build build/baimo"
 	@echo "make run        set up, build, fetch a small model, start the server     MODEL=FILE.gguf uses yours"
+	@echo "make demo       ask a model who it is, tune it, ask again; three minutes"
 	@echo "make setup      install the missing Debian packages (root), or print the line that does"
 	@echo "make test       all tests; make unit and make blackbox are its halves"
 	@echo "make asan tsan  the same under AddressSanitizer + UBSan, ThreadSanitizer"
@@ -163,6 +170,6 @@ help:
 	@echo "make bench      speed beside llama.cpp"
 	@echo "make install    PREFIX=/usr/local"
 
-.PHONY: all lib setup run test unit blackbox asan tsan fuzz bench install unicode clean help
+.PHONY: all lib setup run demo test unit blackbox asan tsan fuzz bench install unicode clean help
 .DELETE_ON_ERROR:
 .SECONDARY:

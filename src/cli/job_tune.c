@@ -158,6 +158,7 @@ static int open_scene(scene *s, const char *text, size_t len, bm_error *err)
     if ((rc = bm_trainer_new(&s->trainer, s->model, s->team, s->sets, s->job.n_sets, &s->job.train,
                              s->job.dry_run ? NULL : s->dir, err)) < 0)
         return rc;
+    s->job.train = *bm_trainer_options(s->trainer);              /* what is reported and recorded is what was used */
     return s->start.n > 0 ? bm_trainer_start_from(s->trainer, s->start.matrices, s->start.n, err) : 0;
 }
 
@@ -200,7 +201,7 @@ static void put_start(bm_json *j, const scene *s)
     bm_json_close(j, ']');
     bm_json_kint(j, "parameters", n_params);
     bm_json_kint(j, "memory_bytes", bm_trainer_memory(s->trainer) + (int64_t)bm_model_get_info(s->model)->packed_bytes);
-    bm_json_kstr(j, "method", s->data[0].n_rows > 0 && s->data[0].rows[0].other != NULL ? "dpo" : "sft");
+    bm_json_kstr(j, "method", s->job.train.method == BM_TRAIN_DPO ? "dpo" : "sft");
 }
 
 static int write_curve(const scene *s, bm_error *err)
@@ -325,8 +326,8 @@ static int write_adapter(const scene *s, const bm_train_result *r, bm_error *err
     if ((rc = data_hash(s, about.data_sha256, err)) < 0)
         return rc;
     bm_json_open(&j, '{');
-    bm_json_kint(&j, "steps", r->steps);
-    bm_json_kint(&j, "tokens", r->tokens);
+    bm_json_kint(&j, "trained_steps", r->steps);
+    bm_json_kint(&j, "trained_tokens", r->tokens);
     bm_json_kdouble(&j, "loss", r->loss);
     bm_json_kdouble(&j, "valid_loss", r->valid_loss);
     bm_tune_options_json(&j, &s->job);

@@ -86,6 +86,8 @@ int  bm_trainer_run(bm_trainer *trainer, const bm_train_sink *sink, const atomic
 /* Times one micro-batch; trains nothing. */
 int  bm_trainer_estimate(bm_trainer *trainer, bm_train_estimate *out, bm_error *err);
 const bm_lora_matrix *bm_trainer_matrices(const bm_trainer *trainer, size_t *n);
+/* The options with their defaults filled in, and the method by the rows. */
+const bm_train_options *bm_trainer_options(const bm_trainer *trainer);
 /* STEP and VALID events so far, also those before the checkpoint; until the next step. */
 const bm_train_event *bm_trainer_history(const bm_trainer *trainer, size_t *n);
 int64_t bm_trainer_memory(const bm_trainer *trainer);        /* bytes that it needs beside the model's weights */

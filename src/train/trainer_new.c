@@ -337,6 +337,8 @@ int bm_trainer_start_from(bm_trainer *t, const bm_lora_matrix *matrices, size_t 
 
 const bm_lora_matrix *bm_trainer_matrices(const bm_trainer *t, size_t *n) { return bm_trainable_matrices(t->adapter, n); }
 
+const bm_train_options *bm_trainer_options(const bm_trainer *t) { return &t->o; }
+
 const bm_train_event *bm_trainer_history(const bm_trainer *t, size_t *n)
 {
     *n = t->n_history;
