@@ -23,7 +23,7 @@ static const command commands[] = {
     { "chat",       cmd_chat,       NULL,   "one answer, or a conversation" },
     { "ps",         cmd_ps,         NULL,   "what a running server has loaded" },
     { "shelf",      cmd_shelf,      NULL,   "the models: add, scan, ls, show, rm, alias" },
-    { "tune",       cmd_tune,       NULL,   "train adapters: start, ls, show, follow, stop, resume" },
+    { "tune",       cmd_tune,       NULL,   "train adapters: start, ls, show, follow, stop, resume, export" },
     { "key",        cmd_key,        NULL,   "API keys: add, ls, revoke" },
     { "data",       cmd_data,       NULL,   "training and evaluation data: check, add, ls, show, rm" },
     { "usage",      cmd_usage,      NULL,   "tokens by key, model or day" },

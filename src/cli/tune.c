@@ -348,6 +348,7 @@ int cmd_tune(int argc, char **argv)
         { "follow", tune_follow, "see one until it has ended" },
         { "stop", tune_stop, "stop one at a checkpoint" },
         { "resume", tune_resume, "go on from the last checkpoint" },
+        { "export", cmd_tune_export, "its adapter for PEFT or llama.cpp" },
         { "rm", tune_rm, "take one out of the records" },
         { NULL, NULL, NULL },
     };

@@ -73,6 +73,18 @@ def test_a_tuning_in_the_foreground_and_its_record(home, rows, tmp_path):
     assert json.loads(run(home, "tune", "ls", "--json")) == {"runs": []}
 
 
+def test_an_adapter_is_exported_for_others_and_comes_back(home, rows, tmp_path):
+    tune(home, rows, "one", "--steps", 2)
+    run(home, "tune", "export", "one", "--out", tmp_path / "peft")
+    said = json.loads(run(home, "tune", "export", "one", "--format", "gguf", "--out", tmp_path / "one.gguf", "--json"))
+    assert said["path"] == str(tmp_path / "one.gguf") and (tmp_path / "one.gguf").read_bytes()[:4] == b"GGUF"
+    ours = pathlib.Path(show(home, "one")["result"]["adapter"]) / "adapter_model.safetensors"
+    assert strip_metadata((tmp_path / "peft" / "adapter_model.safetensors").read_bytes()) == strip_metadata(ours.read_bytes())
+    run(home, "shelf", "add", tmp_path / "one.gguf", "--base", "tiny", "--name", "back")
+    assert "is there already" in run(home, "tune", "export", "one", "--out", tmp_path / "peft", code=1)
+    assert "no adapter" in run(home, "tune", "export", "nix", code=1)
+
+
 def test_one_line_a_step_when_it_is_no_terminal(home, rows):
     lines = tune(home, rows, "one", "--steps", 3).splitlines()
     assert [x.split()[:2] for x in lines if x.startswith("step")] == [["step", f"{i}/3"] for i in (1, 2, 3)]
@@ -185,6 +197,9 @@ def test_the_official_client_tunes(server, rows):
     assert {e.data["step"] for e in metrics} == set(range(1, 17)) and "training loss=" in metrics[-1].message
     assert client.fine_tuning.jobs.checkpoints.list(job.id).data[0].fine_tuning_job_id == job.id
     assert [j.id for j in client.fine_tuning.jobs.list(limit=1)] == [job.id]
+    said = client.completions.create(model=job.fine_tuned_model, prompt="row 3", max_tokens=3)      # mounted, without a restart
+    assert said.usage.completion_tokens == 3
+    assert job.fine_tuned_model in [m.id for m in client.models.list()]
     assert client.files.delete(file.id).deleted
     with pytest.raises(openai.NotFoundError):
         client.files.retrieve(file.id)
