@@ -10,7 +10,14 @@
  *              "preemptions","evictions"},
  *    "http":{"connections","in_flight"}}
  * kv_cached_bytes: held by the prefix cache only, given back when needed. Of prompt_tokens, cached_tokens were taken from it or
- * from a request beside; computed_tokens were run. The engine's totals count from the end of the start-up measurement. */
+ * from a request beside; computed_tokens were run. The engine's totals count from the end of the start-up measurement.
+ *
+ * OpenAI's routes of fine-tuning (scope tune; a key sees its own files and jobs, one with scope admin all):
+ *   POST /v1/files (multipart: purpose, file; at most 512 MiB, straight to disk), GET /v1/files[?after,limit,purpose],
+ *   GET and DELETE /v1/files/ID, GET /v1/files/ID/content
+ *   POST /v1/fine_tuning/jobs, GET /v1/fine_tuning/jobs[?after,limit], GET .../ID, POST .../ID/cancel, /pause, /resume,
+ *   GET .../ID/events[?after,limit], GET .../ID/checkpoints
+ * Beyond OpenAI's fields: hyperparameters takes every setting of platform/tune.c; a job has "step" and "n_steps", a file "sha256". */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

@@ -33,9 +33,30 @@ static sem_t n_held, n_gone, n_done;
 static struct event *act;
 static void (*action)(void);                 /* runs on the loop when act fires */
 
+/* A sink that counts: refuses what holds '!', takes at most 200,000 bytes. */
+static struct counter { bm_body_sink sink; size_t bytes; int n_drops; } counter;
+
+static int count_take(bm_body_sink *sink, const void *bytes, size_t len, const char **why)
+{
+    counter.bytes += len;
+    *why = "not that";
+    return sink == &counter.sink && memchr(bytes, '!', len) == NULL ? 0 : 418;
+}
+
+static void count_drop(bm_body_sink *sink)
+{
+    counter.n_drops += sink == &counter.sink;
+    sem_post(&n_gone);
+}
+
 static bool on_head(void *arg, bm_exchange *x)
 {
     (void)arg;
+    if (strcmp(x->head.target, "/sink") == 0) {
+        counter = (struct counter){ .sink = { count_take, count_drop, 200000 } };
+        x->sink = &counter.sink;
+        return false;
+    }
     if (strcmp(x->head.target, "/refused") != 0)
         return false;
     bm_exchange_status(x, 403, "no", NULL, NULL);
@@ -45,7 +66,12 @@ static bool on_head(void *arg, bm_exchange *x)
 static void on_request(void *arg, bm_exchange *x)
 {
     (void)arg;
-    if (strcmp(x->head.target, "/hold") == 0) {
+    if (strcmp(x->head.target, "/sink") == 0) {
+        char text[64];
+        snprintf(text, sizeof text, "sunk %zu kept %zu", counter.bytes, x->body.len);
+        x->sink = NULL;
+        bm_exchange_reply(x, 200, "text/plain", NULL, text, strlen(text));
+    } else if (strcmp(x->head.target, "/hold") == 0) {
         held = x;
         sem_post(&n_held);
     } else if (strcmp(x->head.target, "/stream") == 0) {
@@ -544,6 +570,56 @@ static void connections_over_the_limit_wait_until_one_leaves(void **state)
         close(fds[i]);
 }
 
+static void put_body(int fd, size_t len, char fill)
+{
+    static char bytes[1000];
+
+    memset(bytes, fill, sizeof bytes);
+    for (size_t n; len > 0; len -= n) {
+        n = len < sizeof bytes ? len : sizeof bytes;
+        if (send(fd, bytes, n, MSG_NOSIGNAL) < 0)
+            return;                                  /* refused on the way */
+    }
+}
+
+static void a_body_with_a_sink_is_not_kept_and_may_be_larger(void **state)
+{
+    int fd = dial();
+
+    (void)state;
+    put(fd, "POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n");      /* bodies in memory: 100,000 */
+    put_body(fd, 200000, 'a');
+    get_until(fd, "sunk 200000 kept 0", 1);
+    put(fd, "POST /sink HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+    get_until(fd, "sunk 5 kept 0", 1);
+    assert_int_equal(counter.n_drops, 0);
+    close(fd);
+}
+
+static void a_sink_is_dropped_when_its_request_does_not_come_to_its_handler(void **state)
+{
+    int fd = dial();
+
+    (void)state;
+    put(fd, "POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 200001\r\n\r\n");
+    get_until(fd, "413", 1);
+    close(fd);
+    sem_wait(&n_gone);
+    fd = dial();
+    put(fd, "POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n");
+    put_body(fd, 10000, 'a');
+    put_body(fd, 1000, '!');
+    get_until(fd, "418", 1);
+    close(fd);
+    sem_wait(&n_gone);
+    fd = dial();
+    put(fd, "POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n");
+    put_body(fd, 10000, 'a');
+    close(fd);                                       /* the client leaves */
+    sem_wait(&n_gone);
+    assert_int_equal(counter.n_drops, 1);
+}
+
 static void drain_now(void) { bm_http_drain(http); }
 
 static void draining_closes_idle_connections_and_finishes_held_ones(void **state)
@@ -587,6 +663,8 @@ int main(void)
         cmocka_unit_test(the_unix_socket_is_private_and_not_stolen),
         cmocka_unit_test(a_port_in_use_is_an_error_that_names_the_next_step),
         cmocka_unit_test(connections_over_the_limit_wait_until_one_leaves),
+        cmocka_unit_test(a_body_with_a_sink_is_not_kept_and_may_be_larger),
+        cmocka_unit_test(a_sink_is_dropped_when_its_request_does_not_come_to_its_handler),
         cmocka_unit_test(draining_closes_idle_connections_and_finishes_held_ones),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
