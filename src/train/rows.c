@@ -266,8 +266,11 @@ static int open_source(bm_source **out, const char *path, const bm_data_options 
 
 static const char *hint_of(const bm_data *d)
 {
-    return d->shape == BM_DATA_AUTO ? "name the fields: --prompt-field F --target-field G, or --target-field G alone for plain text"
-                                    : "baimo data check FILE --model M lists all of them; --drop-bad goes on without them";
+    if (d->shape == BM_DATA_AUTO)
+        return "name the fields: --prompt-field F --target-field G, or --target-field G alone for plain text";
+    if (strncmp(d->bad[0].reason, "too long", 8) == 0)
+        return "a larger --max-length, or --split-long makes several rows of one, or --drop-bad goes on without them";
+    return "baimo data check FILE --model M lists all of them; --drop-bad goes on without them";
 }
 
 static int verdict(const bm_data *d, const bm_data_options *o, const char *path, bm_error *err)

@@ -445,7 +445,7 @@ static void text_file_is_one_document_in_windows(void **state)
 static void nothing_is_read_with_bad_rows_until_told_to_drop_them(void **state)
 {
     static const char text[] = OK_ROW "{}\n" OK_ROW "[]\n";
-    const bm_data_options strict = { .max_length = 0 }, drop = { .drop_bad = true };
+    const bm_data_options strict = { .max_length = 0 }, drop = { .drop_bad = true }, brief = { .max_length = 5 };
     bm_template *tmpl = data_template(data_chatml);
     bm_error err = { 0 };
     bm_data d;
@@ -454,8 +454,12 @@ static void nothing_is_read_with_bad_rows_until_told_to_drop_them(void **state)
     assert_int_equal(bm_data_read(&d, data_file(".jsonl", text, strlen(text)), &strict, tok, tmpl, &err), BM_INVALID);
     assert_non_null(strstr(err.msg, "line 2: has no 'messages'"));
     assert_non_null(strstr(err.msg, "2 bad rows"));
-    assert_non_null(strstr(err.hint, "--drop-bad"));
+    assert_non_null(strstr(err.hint, "data check"));
     assert_int_equal(d.n_bad, 2);
+    bm_data_done(&d);
+    assert_int_equal(bm_data_read(&d, data_file(".jsonl", text, strlen(OK_ROW)), &brief, tok, tmpl, &err), BM_INVALID);
+    assert_non_null(strstr(err.msg, "tokens, at most 5"));
+    assert_non_null(strstr(err.hint, "--split-long"));
     bm_data_done(&d);
     assert_int_equal(bm_data_read(&d, data_file(".jsonl", text, strlen(text)), &drop, tok, tmpl, &err), 0);
     assert_int_equal(d.n_rows, 2);
