@@ -14,6 +14,7 @@ enum { MAX_JOB_BYTES = 4 << 20 };
 
 static const struct kind { const char *name; int (*run)(const char *dir, const char *text, size_t len); } kinds[] = {
     { "tune", cli_job_tune },
+    { "eval", cli_job_eval },
 };
 
 int cli_job_say(bm_buf *line, bm_error *err)
