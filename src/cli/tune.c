@@ -5,24 +5,11 @@
 #include "base/mem.h"
 #include "base/number.h"
 #include "cli/cli.h"
+#include "cli/runs.h"
 #include "platform/shelf.h"
 
 #include <stdio.h>
 #include <string.h>
-
-json_t *cli_run_json(const bm_run_row *r)
-{
-    json_t *settings = json_loads(r->settings, 0, NULL), *data = json_loads(r->data, 0, NULL);
-    json_t *result = json_loads(r->result, 0, NULL);
-
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o*, s:o*, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:o*, s:s, s:s, s:I, s:I, s:I}",
-                     "id", r->id, "kind", r->kind, "name", r->name, "state", r->state, "model", r->model, "model_sha256",
-                     r->model_sha256, "data", data, "settings", settings, "seed", (json_int_t)r->seed, "version", r->version,
-                     "machine", r->machine, "step", (json_int_t)r->step, "n_steps", (json_int_t)r->n_steps, "tokens",
-                     (json_int_t)r->tokens, "attempts", (json_int_t)r->attempts, "result", result, "error", r->error, "hint",
-                     r->hint, "created_ms", (json_int_t)r->created_ms, "started_ms", (json_int_t)r->started_ms, "finished_ms",
-                     (json_int_t)r->finished_ms);
-}
 
 /* ---- start ---- */
 
@@ -171,58 +158,13 @@ static int tune_start(int argc, char **argv)
 
 /* ---- ls ---- */
 
-static void print_run(const bm_run_row *r)
-{
-    char when[24], steps[48];
-
-    cli_time_text(when, r->created_ms);
-    if (r->n_steps > 0)
-        snprintf(steps, sizeof steps, "%lld/%lld", (long long)r->step, (long long)r->n_steps);
-    else
-        snprintf(steps, sizeof steps, "%lld", (long long)r->step);
-    printf("%-24s %-16s %-10s %12s  ", r->id, when, r->state, steps);
-    cli_print_safe(r->name);
-    fputs("  (", stdout);
-    cli_print_safe(r->model);
-    puts(")");
-}
-
 static int tune_ls(int argc, char **argv)
 {
     bool as_json = false;
     const cli_option options[] = { { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" }, { .name = NULL } };
     const cli_command self = { "tune ls", "[--json]", "The tunings of this home, the latest first.", "baimo tune ls", options };
-    bm_runs_filter filter = { .kind = "tune" };
-    bm_run_row *rows;
-    bm_store *store;
-    bm_error err;
-    size_t n_rows;
-    int n, rc;
 
-    if ((rc = cli_parse(&self, argc, argv, &n)) != 0)
-        return rc - 1;
-    if (n != 0)
-        return cli_usage_error(self.name, "takes no arguments, found '%s'", argv[0]);
-    if (cli_open_store(&store, &err) < 0)
-        return cli_fail(&err);
-    if (bm_runs_list(store, &filter, &rows, &n_rows, &err) < 0) {
-        rc = cli_fail(&err);
-    } else if (as_json) {
-        json_t *list = json_array();
-        for (size_t i = 0; i < n_rows; i++)
-            json_array_append_new(list, cli_run_json(&rows[i]));
-        rc = cli_print_json(json_pack("{s:o}", "runs", list));
-    } else {
-        if (n_rows == 0)
-            puts("no tunings yet: baimo tune start --help");
-        else
-            printf("%-24s %-16s %-10s %12s  %s\n", "ID", "CREATED", "STATE", "STEP", "NAME (MODEL)");
-        for (size_t i = 0; i < n_rows; i++)
-            print_run(&rows[i]);
-    }
-    bm_runs_free(rows, n_rows);
-    bm_store_close(store);
-    return rc;
+    return cli_runs_ls(&self, argc, argv, "tune", &as_json, "no tunings yet: baimo tune start --help");
 }
 
 /* ---- commands about one run ---- */
@@ -237,22 +179,6 @@ static int do_follow(bm_store *store, bm_run_row *run, bool as_json)
     return carry_on(store, run, true, as_json);      /* nobody else would: adopt it */
 }
 
-static int do_stop(bm_store *store, bm_run_row *run, bool as_json)
-{
-    bm_run_row now;
-    bm_error err;
-    int rc;
-
-    if (bm_job_stop(store, run->id, &err) < 0 || bm_runs_find(store, run->id, &now, &err) < 0)
-        return cli_fail(&err);
-    if (as_json)
-        rc = cli_print_json(cli_run_json(&now));
-    else
-        rc = printf("%s is %s\n", now.id, now.state) < 0;
-    bm_run_row_done(&now);
-    return rc;
-}
-
 static int do_resume(bm_store *store, bm_run_row *run, bool as_json)
 {
     bm_error err;
@@ -263,44 +189,6 @@ static int do_resume(bm_store *store, bm_run_row *run, bool as_json)
     return carry_on(store, run, false, as_json);
 }
 
-static int do_rm(bm_store *store, bm_run_row *run, bool as_json)
-{
-    bm_error err;
-
-    if (bm_job_remove(store, run->id, &err) < 0) {
-        if (err.code == BM_BUSY)
-            bm_hint(&err, "baimo tune stop %s", run->id);
-        return cli_fail(&err);
-    }
-    if (as_json)
-        return cli_print_json(json_pack("{s:s}", "removed", run->id));
-    printf("removed %s with its checkpoints; its adapter stays on the shelf\n", run->id);
-    return 0;
-}
-
-static int with_run(const cli_command *self, int argc, char **argv, bool *as_json, int (*run_it)(bm_store *, bm_run_row *, bool))
-{
-    bm_run_row run;
-    bm_store *store;
-    bm_error err;
-    int n, rc;
-
-    if ((rc = cli_parse(self, argc, argv, &n)) != 0)
-        return rc - 1;
-    if (n != 1)
-        return cli_usage_error(self->name, "expected one run, by id or name, found %d", n);
-    if (cli_open_store(&store, &err) < 0)
-        return cli_fail(&err);
-    if (bm_job_find(store, "tune", argv[0], &run, &err) < 0) {
-        rc = cli_fail(&err);
-    } else {
-        rc = run_it(store, &run, *as_json);
-        bm_run_row_done(&run);
-    }
-    bm_store_close(store);
-    return rc;
-}
-
 static int tune_follow(int argc, char **argv)
 {
     bool json = false;
@@ -308,7 +196,7 @@ static int tune_follow(int argc, char **argv)
     const cli_command self = { "tune follow", "RUN [--json]", "See a tuning until it has ended. Without a running server, this command goes on with it.",
                                "baimo tune follow me", options };
 
-    return with_run(&self, argc, argv, &json, do_follow);
+    return cli_with_run(&self, argc, argv, "tune", &json, do_follow);
 }
 
 static int tune_stop(int argc, char **argv)
@@ -317,7 +205,7 @@ static int tune_stop(int argc, char **argv)
     const cli_option options[] = { { "json", NULL, CLI_FLAG, &json, 0, 0, NULL, "for programs" }, { .name = NULL } };
     const cli_command self = { "tune stop", "RUN", "Stop a tuning at a checkpoint.", "baimo tune stop me", options };
 
-    return with_run(&self, argc, argv, &json, do_stop);
+    return cli_with_run(&self, argc, argv, "tune", &json, cli_run_stop);
 }
 
 static int tune_resume(int argc, char **argv)
@@ -327,7 +215,7 @@ static int tune_resume(int argc, char **argv)
     const cli_command self = { "tune resume", "RUN", "Go on with a stopped or failed tuning from its last checkpoint.",
                                "baimo tune resume me", options };
 
-    return with_run(&self, argc, argv, &json, do_resume);
+    return cli_with_run(&self, argc, argv, "tune", &json, do_resume);
 }
 
 static int tune_rm(int argc, char **argv)
@@ -336,7 +224,7 @@ static int tune_rm(int argc, char **argv)
     const cli_option options[] = { { "json", NULL, CLI_FLAG, &json, 0, 0, NULL, "for programs" }, { .name = NULL } };
     const cli_command self = { "tune rm", "RUN", "Take an ended tuning out of the records, with its checkpoints.", "baimo tune rm me", options };
 
-    return with_run(&self, argc, argv, &json, do_rm);
+    return cli_with_run(&self, argc, argv, "tune", &json, cli_run_rm);
 }
 
 int cmd_tune(int argc, char **argv)

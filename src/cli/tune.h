@@ -9,6 +9,7 @@
 typedef struct cli_follow {
     bool json;                   /* metrics as JSON lines on stdout instead of words */
     bool from_start;             /* print what was reported before, too */
+    bool silent;                 /* no progress: only warnings, and how it ended */
 } cli_follow;
 
 /* Look after runs in this process, with whatever a finished one needs. only: an id, or NULL. */
@@ -19,7 +20,6 @@ int  cli_follow_run(bm_store *store, bm_jobs *jobs, const bm_run_row *run, const
 /* Whether a server of this home runs and looks after jobs. */
 bool cli_server_runs(const char *home);
 
-json_t *cli_run_json(const bm_run_row *run);
 void cli_duration_text(char out[24], double seconds);            /* "3.2 s" "1m20s" "2h05m" */
 /* The curve as `height` lines of text, or as a whole SVG document. */
 void cli_curve_text(bm_buf *out, const bm_tune_point *points, size_t n, int width, int height);

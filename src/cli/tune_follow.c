@@ -22,6 +22,7 @@ typedef struct follower {
     const cli_follow *options;
     int64_t after;               /* the last event that was printed */
     bool terminal, drawn, told_stop;
+    int tenth;                   /* of an evaluation, that was told */
     double loss, valid_loss, tokens_per_s, left_s;
     int64_t first_step, first_ms;        /* of what was seen, to guess the time that is left */
 } follower;
@@ -109,7 +110,9 @@ static void draw_bar(follower *f)
     bar[BAR] = '\0';
     cli_duration_text(left, f->left_s);
     step_text(f, steps);
-    fprintf(stderr, "\r\033[K[%s] %s  loss %.4f", bar, steps, f->loss);
+    fprintf(stderr, "\r\033[K[%s] %s", bar, steps);
+    if (!isnan(f->loss))
+        fprintf(stderr, "  loss %.4f", f->loss);
     if (!isnan(f->valid_loss))
         fprintf(stderr, " (held back %.4f)", f->valid_loss);
     fprintf(stderr, "  %.0f tokens/s  %s left", f->tokens_per_s, left);
@@ -117,8 +120,25 @@ static void draw_bar(follower *f)
     f->drawn = true;
 }
 
+/* An evaluation counts documents: a line on stderr for each tenth, so that stdout is its table alone. */
+static void print_tenth(follower *f)
+{
+    int tenth = f->run.n_steps > 0 ? (int)(10 * f->run.step / f->run.n_steps) : 0;
+    char left[24];
+
+    if (tenth == f->tenth)
+        return;
+    f->tenth = tenth;
+    cli_duration_text(left, f->left_s);
+    fprintf(stderr, "%lld of %lld documents, %s left\n", (long long)f->run.step, (long long)f->run.n_steps, left);
+}
+
 static void print_step(follower *f, const json_t *object)
 {
+    if (strcmp(f->run.kind, "eval") == 0) {
+        print_tenth(f);
+        return;
+    }
     char left[24], steps[48];
     double loss = number_of(object, "loss", NAN), valid = number_of(object, "valid_loss", NAN);
 
@@ -150,7 +170,7 @@ static void take_metrics(follower *f, const bm_run_event *event)
     f->left_s = number_of(object, "time_left_s", f->left_s);
     if (f->options->json && json_object_get(object, "loss") != NULL)     /* a line per step; validations stand in `tune show --json` */
         puts(event->data), fflush(stdout);
-    if (!f->options->json && !f->terminal)
+    if (!f->options->json && !f->terminal && !f->options->silent)
         print_step(f, object);
     json_decref(object);
 }
@@ -185,7 +205,7 @@ static int take_events(follower *f, bm_error *err)
         else if (strcmp(events[i].type, "message") == 0)
             take_message(f, &events[i]);
     }
-    if (n > 0 && f->terminal && !f->options->json && f->run.step > 0)
+    if (n > 0 && f->terminal && !f->options->json && !f->options->silent && f->run.step > 0)
         draw_bar(f);
     bm_run_events_free(events, n);
     return rc < 0 ? rc : n == 1000;
@@ -225,7 +245,7 @@ static int tell_end(const follower *f)
         return cli_fail(&err);
     }
     if (strcmp(run->state, "stopped") == 0) {
-        fprintf(stderr, "stopped at step %lld; go on: baimo tune resume %s\n", (long long)run->step, run->id);
+        fprintf(stderr, "stopped at step %lld; go on: baimo %s resume %s\n", (long long)run->step, run->kind, run->id);
         return 1;
     }
     fprintf(stderr, "done in %s: ", took);
@@ -302,7 +322,7 @@ int cli_follow_run(bm_store *store, bm_jobs *jobs, const bm_run_row *run, const 
     if (rc < 0)
         rc = cli_fail(&err);
     else if (rc == 1)
-        fprintf(stderr, "the run %s goes on; see it: baimo tune follow %s\n", f.run.id, f.run.id);
+        fprintf(stderr, "the run %s goes on; see it: baimo %s follow %s\n", f.run.id, f.run.kind, f.run.id);
     else
         rc = tell_end(&f);
     bm_run_row_done(&f.run);

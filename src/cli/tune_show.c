@@ -4,6 +4,7 @@
 #include "base/json_out.h"
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "cli/runs.h"
 
 #include <math.h>
 #include <stdlib.h>
