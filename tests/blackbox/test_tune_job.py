@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import PATIENCE, PROGRAM, SMOLLM2
+from conftest import PATIENCE, PROGRAM, SMOLLM2, Server
 
 KILLS = int(os.environ.get("BAIMO_KILLS", "8"))         # 50 for the full proof
 ROWS = [{"messages": [{"role": "user", "content": f"What follows {i}?"}, {"role": "assistant", "content": f"{i + 1} follows."}]}
@@ -144,3 +144,40 @@ def test_dry_run_says_steps_time_and_memory(home, tmp_path):
 def test_a_wrong_job_is_refused_with_what_is_wrong(home, tmp_path, text, words):
     (tmp_path / "job.json").write_text(text)
     assert words in finish(tmp_path, home, 1)[-1]["message"]
+
+
+def token_ids(home, text):
+    done = subprocess.run([PROGRAM, "tokenize", str(SMOLLM2), "--ids", text], env=environment(home), capture_output=True, text=True,
+                          timeout=PATIENCE)
+    return [int(x) for x in done.stdout.split()]
+
+
+def test_the_loss_of_held_back_rows_is_that_of_the_server_with_the_adapter_mounted(home, tmp_path):
+    def rows(numbers):
+        return [{"prompt": f"Q: What follows {i}?\nA:", "completion": f" {i + 1} follows {i}."} for i in numbers]
+    directory = make_job(tmp_path / "compared", rows(range(20)), valid_share=0)
+    held_back = rows(range(40, 45))
+    (directory / "valid.jsonl").write_text("".join(json.dumps(r) + "\n" for r in held_back))
+    job = json.loads((directory / "job.json").read_text())
+    job["data"].append({"path": str(directory / "valid.jsonl"), "valid": True})
+    (directory / "job.json").write_text(json.dumps(job))
+    valid = [e for e in finish(directory, home) if e["event"] == "valid"][-1]
+
+    served = environment(tmp_path / "served")
+    for args in (["shelf", "add", SMOLLM2, "--name", "smollm2"],
+                 ["shelf", "add", directory / "adapter", "--base", "smollm2", "--name", "numbers"]):
+        subprocess.run([PROGRAM, *map(str, args)], env=served, check=True, capture_output=True, timeout=PATIENCE)
+    server = Server(tmp_path / "served")
+    try:
+        losses = []
+        for row in held_back:
+            n_prompt = len(token_ids(home, row["prompt"]))
+            ids = [*token_ids(home, row["prompt"] + row["completion"]), 2]        # <|im_end|>, its EOS
+            answer = server.json("POST", "/v1/completions", {"model": "numbers", "prompt": ids, "echo": True, "logprobs": 0,
+                                                             "max_tokens": 0})
+            losses += [-x for x in answer["choices"][0]["logprobs"]["token_logprobs"][n_prompt:]]
+    finally:
+        server.process.terminate()
+        server.process.wait(PATIENCE)
+    assert len(losses) == valid["valid_tokens"]
+    assert abs(sum(losses) / len(losses) - valid["valid_loss"]) <= 1e-3
