@@ -2,12 +2,13 @@
  * The text is tokenised whole and cut into disjoint windows of --ctx tokens; the first token of each is replaced by BOS when
  * the vocabulary adds one; the second half of each window is scored. --kl runs the same windows through --precision f32 as
  * well and gives the mean Kullback-Leibler divergence from it and how often both think the same token most likely. */
+#include "cli/perplexity.h"
 #include "cli/cli.h"
 #include "cli/packs.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/number.h"
-#include "model/model.h"
+#include "model/adapter_file.h"
 #include "platform/shelf.h"
 #include "text/tokenizer.h"
 
@@ -21,7 +22,9 @@ enum { MAX_TEXT_BYTES = 1 << 30 };
 typedef struct options {
     int64_t n_ctx, n_chunks, n_threads;
     const char *precision, *kv_type;
-    bool json, kl;
+    const char *adapter;         /* path, or a name on the shelf; NULL: the model alone */
+    char adapter_path[4096];
+    bool json, kl, quiet;
     bool no_pack, is_known;
     bm_known_file known;         /* what the shelf says of the file */
 } options;
@@ -30,6 +33,7 @@ typedef struct options {
 typedef struct lane {
     bm_model *model;
     bm_step *step;
+    bm_adapter *adapter;
     void **pages[BM_MAX_KV_GROUPS];
     bm_seq_kv kv;
     int n_pages;
@@ -59,8 +63,20 @@ static void lane_close(lane *l)
     }
     bm_free(l->logits);
     bm_step_free(l->step);
+    bm_adapter_free(l->adapter);
     bm_model_close(l->model);
     *l = (lane){ 0 };
+}
+
+static int open_adapter(lane *l, const char *path, bm_error *err)
+{
+    bm_adapter_file file;
+    int rc = bm_adapter_file_read(&file, l->model, path, err);
+
+    if (rc == 0)
+        rc = bm_adapter_new(&l->adapter, l->model, file.matrices, file.n, err);
+    bm_adapter_file_done(&file);
+    return rc;
 }
 
 static int lane_open(lane *l, const bm_gguf *gguf, const bm_model_options *mo, const options *o, bm_team *team, bm_error *err)
@@ -68,7 +84,8 @@ static int lane_open(lane *l, const bm_gguf *gguf, const bm_model_options *mo, c
     int rc, n_ctx = (int)o->n_ctx;
 
     if ((rc = cli_model_open(&l->model, gguf, mo, o->is_known ? &o->known : NULL, o->no_pack, team, err)) < 0 ||
-        (rc = bm_step_new(&l->step, l->model, n_ctx, bm_team_size(team), err)) < 0)
+        (rc = bm_step_new(&l->step, l->model, n_ctx, bm_team_size(team), err)) < 0 ||
+        (o->adapter_path[0] != '\0' && (rc = open_adapter(l, o->adapter_path, err)) < 0))
         return rc;
     const bm_model_info *info = bm_model_get_info(l->model);
     l->n_pages = (n_ctx + BM_PAGE_TOKENS - 1) / BM_PAGE_TOKENS;
@@ -134,7 +151,7 @@ static void reduce_rows(bm_worker *w, void *arg)
 
 static int lane_run(lane *l, bm_team *team, const int32_t *window, int n_ctx, bm_error *err)
 {
-    bm_run run = { .tokens = window, .n_tokens = n_ctx, .start = 0, .kv = &l->kv };
+    bm_run run = { .tokens = window, .n_tokens = n_ctx, .start = 0, .kv = &l->kv, .adapter = l->adapter };
 
     return bm_model_forward(l->model, l->step, team, &run, 1, err);
 }
@@ -210,7 +227,9 @@ static int report(const options *o, const score *s, const score *s_exact, int64_
     return 0;
 }
 
-static int score_text(const options *o, bm_gguf *gguf, bm_tokenizer *tok, bm_tokens *tokens, bm_team *team, bm_isa isa, bm_error *err)
+/* Returns the number of windows. */
+static int64_t score_text(const options *o, bm_gguf *gguf, bm_tokenizer *tok, bm_tokens *tokens, bm_team *team, bm_isa isa, score *sum,
+                          score *sum_exact, bm_error *err)
 {
     lane fast = { 0 }, exact = { 0 };
     score s = { 0 }, s_exact = { 0 };
@@ -233,14 +252,14 @@ static int score_text(const options *o, bm_gguf *gguf, bm_tokenizer *tok, bm_tok
             window[0] = bm_tokenizer_bos(tok);
         if ((rc = score_window(&fast, o->kl ? &exact : NULL, team, window, n_ctx, &s, &s_exact, err)) < 0)
             goto out;
-        if (!o->json)
+        if (!o->json && !o->quiet)
             printf("[%" PRId64 "/%" PRId64 "] %.4f\n", c + 1, n, perplexity(&s)), fflush(stdout);
     }
-    rc = report(o, &s, &s_exact, n);
+    *sum = s, *sum_exact = s_exact;
 out:
     lane_close(&fast);
     lane_close(&exact);
-    return rc;
+    return rc < 0 ? rc : n;
 }
 
 static int check_length(const bm_gguf *gguf, const bm_tokens *tokens, const options *o, const char *path, bm_error *err)
@@ -260,10 +279,32 @@ static int check_length(const bm_gguf *gguf, const bm_tokens *tokens, const opti
     return 0;
 }
 
-static int run(const char *model, const char *path, options *o, bm_error *err)
+/* Where the adapter is: a path as it stands, or what the shelf says of a name. */
+static int find_adapter(options *o, bm_store *store, bm_error *err)
+{
+    bm_adapter_row row;
+    int rc;
+
+    if (o->adapter == NULL)
+        return 0;
+    if ((rc = bm_adapter_file_look(o->adapter, NULL, err)) == 1) {
+        snprintf(o->adapter_path, sizeof o->adapter_path, "%s", o->adapter);
+        return 0;
+    }
+    if (rc < 0 || (rc = bm_adapters_find(store, o->adapter, &row, err)) < 0)
+        return rc;
+    if (rc == 0)
+        return bm_fail(err, BM_NOTFOUND, "%s: neither an adapter's file nor its name on the shelf", o->adapter);
+    snprintf(o->adapter_path, sizeof o->adapter_path, "%s", row.path);
+    bm_adapter_row_done(&row);
+    return 0;
+}
+
+static int64_t run(const char *model, const char *path, options *o, score *sum, score *sum_exact, bm_error *err)
 {
     bm_store *store = NULL;
     bm_shelf_model *row = bm_zalloc(sizeof *row);
+    int64_t n_windows = 0;
     bm_gguf *gguf = NULL;
     bm_tokenizer *tok = NULL;
     bm_team *team = NULL;
@@ -278,14 +319,14 @@ static int run(const char *model, const char *path, options *o, bm_error *err)
         return bm_fail(err, BM_NOMEM, "no memory");
     bm_cpu_detect(&cpu);
     if ((rc = bm_isa_choose(&isa, &cpu, err)) < 0 || (rc = cli_open_store(&store, err)) < 0 ||
-        (rc = bm_shelf_resolve(store, model, row, err)) < 0 || (rc = bm_read_file(&text, &len, path, MAX_TEXT_BYTES, err)) < 0 ||
+        (rc = bm_shelf_resolve(store, model, row, err)) < 0 || (rc = find_adapter(o, store, err)) < 0 || (rc = bm_read_file(&text, &len, path, MAX_TEXT_BYTES, err)) < 0 ||
         (rc = bm_gguf_open(&gguf, row->path, err)) < 0 || (rc = bm_tokenizer_from_gguf(&tok, gguf, err)) < 0 ||
         (rc = bm_tokenizer_encode(tok, text, len, &(bm_encode_options){ .add_special = true }, &tokens, err)) < 0 ||
         (rc = check_length(gguf, &tokens, o, path, err)) < 0 ||
         (rc = bm_team_new(&team, o->n_threads > 0 ? (int)o->n_threads : cpu.n_threads_default, err)) < 0)
         goto out;
     o->is_known = bm_shelf_known(row, &o->known);
-    rc = score_text(o, gguf, tok, &tokens, team, isa, err);
+    n_windows = score_text(o, gguf, tok, &tokens, team, isa, sum, sum_exact, err);
 out:
     bm_team_free(team);
     bm_tokens_done(&tokens);
@@ -294,7 +335,19 @@ out:
     bm_free(text);
     bm_store_close(store);
     bm_free(row);
-    return rc;
+    return rc < 0 ? rc : n_windows;
+}
+
+int cli_perplexity(const char *model, const char *adapter, const char *text, int64_t n_chunks, double *out, bm_error *err)
+{
+    options o = { .n_ctx = 512, .n_chunks = n_chunks, .precision = "fast", .adapter = adapter, .quiet = true, .no_pack = true };
+    score s, s_exact;
+    int64_t n = run(model, text, &o, &s, &s_exact, err);
+
+    if (n < 0)
+        return (int)n;
+    *out = perplexity(&s);
+    return 0;
 }
 
 int cmd_perplexity(int argc, char **argv)
@@ -306,6 +359,7 @@ int cmd_perplexity(int argc, char **argv)
         { "precision", NULL, CLI_STR, &o.precision, 0, 0, "fast|f32", "f32: weights dequantised, activations and KV in f32" },
         { "kv-type", NULL, CLI_STR, &o.kv_type, 0, 0, "f16|int8", "of the KV cache, with --precision fast (default f16)" },
         { "kl", NULL, CLI_FLAG, &o.kl, 0, 0, NULL, "also run f32 and give the divergence from it" },
+        { "adapter", NULL, CLI_STR, &o.adapter, 0, 0, "ADAPTER", "with this adapter: its directory, GGUF, or name on the shelf" },
         { "threads", "-t", CLI_INT, &o.n_threads, 0, 1024, "N", "threads (default 0: what the machine allows)" },
         { "no-pack", NULL, CLI_FLAG, &o.no_pack, 0, 0, NULL, CLI_NO_PACK_HELP },
         { "json", NULL, CLI_FLAG, &o.json, 0, 0, NULL, "one JSON object" },
@@ -315,6 +369,7 @@ int cmd_perplexity(int argc, char **argv)
         "perplexity", "MODEL FILE", "How well MODEL predicts the text in FILE: lower is better. The protocol is llama-perplexity's.",
         "baimo perplexity smollm2 wiki.test.raw --chunks 40 --kl", table,
     };
+    score s, s_exact;
     bm_error err;
     int n, rc;
 
@@ -324,6 +379,6 @@ int cmd_perplexity(int argc, char **argv)
         return cli_usage_error("perplexity", "needs MODEL and FILE, got %d arguments", n);
     if (strcmp(o.precision, "fast") != 0 && strcmp(o.precision, "f32") != 0)
         return cli_usage_error("perplexity", "--precision is fast or f32, not %s", o.precision);
-    rc = run(argv[0], argv[1], &o, &err);
-    return rc < 0 ? cli_fail(&err) : rc;
+    int64_t n_windows = run(argv[0], argv[1], &o, &s, &s_exact, &err);
+    return n_windows < 0 ? cli_fail(&err) : report(&o, &s, &s_exact, n_windows);
 }
