@@ -340,7 +340,7 @@ out:
 
 int cli_perplexity(const char *model, const char *adapter, const char *text, int64_t n_chunks, double *out, bm_error *err)
 {
-    options o = { .n_ctx = 512, .n_chunks = n_chunks, .precision = "fast", .adapter = adapter, .quiet = true, .no_pack = true };
+    options o = { .n_ctx = 512, .n_chunks = n_chunks, .precision = "fast", .kv_type = "f16", .adapter = adapter, .quiet = true, .no_pack = true };
     score s, s_exact;
     int64_t n = run(model, text, &o, &s, &s_exact, err);
 
