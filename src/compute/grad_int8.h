@@ -5,6 +5,8 @@
  * per block brings them to dX. The roundings are noise without a bias: together 0.9 % of dX's norm for normal dY, 1.7 % for dY of
  * heavy tails (measured). bf16 pairs give 0.24 % at 0.57 of the speed; docs/SPEED.md has the figures. */
 #pragma once
+#include <float.h>
+#include <math.h>
 
 enum { INT8_BLOCK = 128, INT8_STEPS = INT8_BLOCK / 4 };
 
@@ -36,6 +38,20 @@ static int8_dy int8_dy_of(const bm_dy *dy)
     return (int8_dy){ q, (float *)(void *)(q + n * INT8_BLOCK), (int32_t *)(void *)(q + n * (INT8_BLOCK + 4)) };
 }
 
+/* The larger of |x| and what was largest so far, as bits: NaN and infinity are the largest of all, so that they are not lost. */
+LANES __m512i int8_largest(__m512i so_far, __m512 x)
+{
+    return _mm512_max_epi32(so_far, _mm512_castps_si512(_mm512_abs_ps(x)));
+}
+
+/* largest / 127; NaN where it is not finite. */
+LANES __m512 int8_scale(__m512 largest)
+{
+    __mmask16 finite = _mm512_cmp_ps_mask(largest, _mm512_set1_ps(FLT_MAX), _CMP_LE_OQ);
+
+    return _mm512_mask_mul_ps(_mm512_set1_ps(NAN), finite, largest, _mm512_set1_ps(1 / 127.0f));
+}
+
 /* 127 / largest, 0 for a block of almost nothing. */
 LANES __m512 int8_inverse(__m512 largest)
 {
@@ -47,15 +63,15 @@ LANES __m512 int8_inverse(__m512 largest)
 /* n <= 128 values of a token. */
 LANES void int8_put(const float *y, int n, int8_t *q, float *scale, int32_t *offset)
 {
-    __m512 v[INT8_BLOCK / 16], largest = _mm512_setzero_ps(), by;
-    __m512i sum = _mm512_setzero_si512();
+    __m512i bits = _mm512_setzero_si512(), sum = bits;
+    __m512 v[INT8_BLOCK / 16], largest, by;
 
     UNROLL
     for (int i = 0; i < INT8_BLOCK / 16; i++) {
         v[i] = load_upto(y + 16 * i, n - 16 * i);
-        largest = _mm512_max_ps(largest, _mm512_abs_ps(v[i]));
+        bits = int8_largest(bits, v[i]);
     }
-    largest = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
+    largest = _mm512_castsi512_ps(_mm512_set1_epi32(_mm512_reduce_max_epi32(bits)));
     by = int8_inverse(largest);
     UNROLL
     for (int i = 0; i < INT8_BLOCK / 16; i++) {
@@ -63,8 +79,8 @@ LANES void int8_put(const float *y, int n, int8_t *q, float *scale, int32_t *off
         sum = _mm512_add_epi32(sum, x);
         _mm_storeu_si128((__m128i *)(void *)(q + 16 * i), _mm512_cvtsepi32_epi8(x));
     }
-    *scale = _mm512_cvtss_f32(largest) / 127.0f;
-    *offset = -128 * _mm512_reduce_add_epi32(sum);
+    *scale = _mm512_cvtss_f32(int8_scale(largest));
+    *offset = (int32_t)(0u - 128u * (uint32_t)_mm512_reduce_add_epi32(sum));
 }
 
 static void int8_dy_put(bm_dy *dy, int64_t t_begin, int64_t t_end, const float *y, int64_t y_stride)
@@ -83,11 +99,11 @@ static void int8_round(int8_panel *p, int steps)
     const __m512i interleave = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
 
     for (int c = 0; c < PANEL_COLS; c += 16) {
-        __m512 largest = _mm512_setzero_ps(), by;
+        __m512i bits = _mm512_setzero_si512();
         for (int n = 0; n < 4 * steps; n++)
-            largest = _mm512_max_ps(largest, _mm512_abs_ps(v_load(p->values + n * PANEL_COLS + c)));
-        by = int8_inverse(largest);
-        v_store(p->scale + c, _mm512_mul_ps(largest, _mm512_set1_ps(1 / 127.0f)));
+            bits = int8_largest(bits, v_load(p->values + n * PANEL_COLS + c));
+        __m512 largest = _mm512_castsi512_ps(bits), by = int8_inverse(largest);
+        v_store(p->scale + c, int8_scale(largest));
         for (int s = 0; s < steps; s++) {
             const float *row = p->values + 4 * s * PANEL_COLS + c;
             __m512i x[4];

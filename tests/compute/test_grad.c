@@ -208,6 +208,31 @@ static void any_cut_of_columns_and_tokens_gives_the_same_bits(void **state)
     }
 }
 
+static void what_is_not_finite_stays_so(void **state)
+{
+    static const float bad[] = { NAN, INFINITY, -INFINITY };
+    const bm_grad_kernels *k[BM_ISA_COUNT];
+    int n_tables = tables(k);
+    rng r = { 25 };
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        back b = make(&r, BM_Q8_0, 300, 64, 14);
+        b.y[5 * b.y_stride + 97 * i] = bad[i];
+        for (int v = 0; v < n_tables; v++)
+            for (int exact = 0; exact < 2; exact++) {
+                float *dx = run(k[v], &b, exact, false, 64, 14);
+                for (int64_t t = 0; t < b.n_tokens; t++)
+                    for (int64_t c = 0; c < b.w.n_cols; c++)
+                        if ((bool)isfinite(dx[t * b.dx_stride + c]) != (t != 5))
+                            fail_msg("%s exact %d: %g in token 5 gives %g in token %lld", bm_isa_name(k[v]->isa), exact, (double)bad[i],
+                                     (double)dx[t * b.dx_stride + c], (long long)t);
+                bm_free(dx);
+            }
+        drop(&b);
+    }
+}
+
 /* A product of two random matrices whose rows or columns lie together. */
 typedef struct form { bool a_transposed, b_transposed; } form;
 
@@ -311,6 +336,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_with_transposed_packs_are_right),
         cmocka_unit_test(any_cut_of_columns_and_tokens_gives_the_same_bits),
+        cmocka_unit_test(what_is_not_finite_stays_so),
         cmocka_unit_test(products_of_floats_are_right_in_all_forms),
         cmocka_unit_test(any_cut_of_a_product_of_floats_gives_the_same_bits),
     };
