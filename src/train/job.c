@@ -16,6 +16,7 @@ typedef struct field {
     size_t offset;
     double min, max;
     const char *const *names;    /* NAME: an int-sized enum */
+    bool zero_is_off;            /* 0 in the file is "none", which options have as a negative number (their 0 is the default) */
 } field;
 
 static const char *const method_names[] = { "auto", "sft", "dpo", NULL };
@@ -27,48 +28,48 @@ static const char *const render_names[] = { "auto", "chat", "text", NULL };
 #define JOB(member) offsetof(bm_tune_job, member)
 #define TRAIN(member) offsetof(bm_tune_job, train.member)
 static const field option_fields[] = {
-    { "method", NAME, TRAIN(method), 0, 0, method_names },
-    { "rank", INT, TRAIN(adapter.rank), 0, BM_LORA_MAX_RANK, NULL },
-    { "alpha", FLOAT, TRAIN(adapter.alpha), 0, 1e6, NULL },
-    { "rslora", BOOL, TRAIN(adapter.rslora), 0, 0, NULL },
-    { "lr", DOUBLE, TRAIN(lr), 0, 100, NULL },
-    { "decay", NAME, TRAIN(decay), 0, 0, decay_names },
-    { "warmup", DOUBLE, TRAIN(warmup), -1, 1e9, NULL },
-    { "epochs", DOUBLE, TRAIN(epochs), 0, 1e5, NULL },
-    { "steps", INT64, TRAIN(steps), 0, 1e9, NULL },
-    { "batch_size", INT, TRAIN(batch_size), 0, 1 << 20, NULL },
-    { "pack", BOOL, TRAIN(pack), 0, 0, NULL },
-    { "max_length", INT, TRAIN(max_length), 0, 1 << 20, NULL },
-    { "micro_tokens", INT, TRAIN(micro_tokens), 0, 1 << 20, NULL },
-    { "weight_decay", DOUBLE, TRAIN(weight_decay), 0, 100, NULL },
-    { "clip", DOUBLE, TRAIN(clip), -1, 1e9, NULL },
-    { "beta", DOUBLE, TRAIN(beta), 0, 1e3, NULL },
-    { "valid_share", DOUBLE, JOB(valid_share), 0, 0.9, NULL },
-    { "valid_every", INT64, TRAIN(valid_every), 0, 1e9, NULL },
-    { "patience", INT, TRAIN(patience), 0, 1e9, NULL },
-    { "save_every", INT64, TRAIN(save_every), 0, 1e9, NULL },
-    { "seed", UINT64, TRAIN(seed), 0, 9e15, NULL },
-    { "threads", INT, JOB(n_threads), 0, 1024, NULL },
-    { "precision", NAME, JOB(f32), 0, 0, precision_names },
-    { "recompute", NAME, TRAIN(recompute), 0, 0, recompute_names },
-    { "memory_mib", INT64, JOB(memory_mib), 0, 1e9, NULL },
-    { "split_long", BOOL, JOB(split_long), 0, 0, NULL },
-    { "drop_bad", BOOL, JOB(drop_bad), 0, 0, NULL },
-    { "dry_run", BOOL, JOB(dry_run), 0, 0, NULL },
+    { "method", NAME, TRAIN(method), 0, 0, method_names, false },
+    { "rank", INT, TRAIN(adapter.rank), 0, BM_LORA_MAX_RANK, NULL, false },
+    { "alpha", FLOAT, TRAIN(adapter.alpha), 0, 1e6, NULL, false },
+    { "rslora", BOOL, TRAIN(adapter.rslora), 0, 0, NULL, false },
+    { "lr", DOUBLE, TRAIN(lr), 0, 100, NULL, false },
+    { "decay", NAME, TRAIN(decay), 0, 0, decay_names, false },
+    { "warmup", DOUBLE, TRAIN(warmup), -1, 1e9, NULL, true },
+    { "epochs", DOUBLE, TRAIN(epochs), 0, 1e5, NULL, false },
+    { "steps", INT64, TRAIN(steps), 0, 1e9, NULL, false },
+    { "batch_size", INT, TRAIN(batch_size), 0, 1 << 20, NULL, false },
+    { "pack", BOOL, TRAIN(pack), 0, 0, NULL, false },
+    { "max_length", INT, TRAIN(max_length), 0, 1 << 20, NULL, false },
+    { "micro_tokens", INT, TRAIN(micro_tokens), 0, 1 << 20, NULL, false },
+    { "weight_decay", DOUBLE, TRAIN(weight_decay), 0, 100, NULL, false },
+    { "clip", DOUBLE, TRAIN(clip), -1, 1e9, NULL, true },
+    { "beta", DOUBLE, TRAIN(beta), 0, 1e3, NULL, false },
+    { "valid_share", DOUBLE, JOB(valid_share), 0, 0.9, NULL, false },
+    { "valid_every", INT64, TRAIN(valid_every), 0, 1e9, NULL, false },
+    { "patience", INT, TRAIN(patience), 0, 1e9, NULL, false },
+    { "save_every", INT64, TRAIN(save_every), 0, 1e9, NULL, false },
+    { "seed", UINT64, TRAIN(seed), 0, 9e15, NULL, false },
+    { "threads", INT, JOB(n_threads), 0, 1024, NULL, false },
+    { "precision", NAME, JOB(f32), 0, 0, precision_names, false },
+    { "recompute", NAME, TRAIN(recompute), 0, 0, recompute_names, false },
+    { "memory_mib", INT64, JOB(memory_mib), 0, 1e9, NULL, false },
+    { "split_long", BOOL, JOB(split_long), 0, 0, NULL, false },
+    { "drop_bad", BOOL, JOB(drop_bad), 0, 0, NULL, false },
+    { "dry_run", BOOL, JOB(dry_run), 0, 0, NULL, false },
     { 0 },
 };
 
 #define SET(member) offsetof(bm_tune_set, member)
 static const field set_fields[] = {
-    { "path", STRING, SET(path), 0, 0, NULL },
-    { "part", STRING, SET(part), 0, 0, NULL },
-    { "prompt_field", STRING, SET(prompt_field), 0, 0, NULL },
-    { "target_field", STRING, SET(target_field), 0, 0, NULL },
-    { "loss_after", STRING, SET(loss_after), 0, 0, NULL },
-    { "render", NAME, SET(render), 0, 0, render_names },
-    { "weight", DOUBLE, SET(weight), 0, 1e3, NULL },
-    { "no_header", BOOL, SET(no_header), 0, 0, NULL },
-    { "valid", BOOL, SET(valid), 0, 0, NULL },
+    { "path", STRING, SET(path), 0, 0, NULL, false },
+    { "part", STRING, SET(part), 0, 0, NULL, false },
+    { "prompt_field", STRING, SET(prompt_field), 0, 0, NULL, false },
+    { "target_field", STRING, SET(target_field), 0, 0, NULL, false },
+    { "loss_after", STRING, SET(loss_after), 0, 0, NULL, false },
+    { "render", NAME, SET(render), 0, 0, render_names, false },
+    { "weight", DOUBLE, SET(weight), 0, 1e3, NULL, false },
+    { "no_header", BOOL, SET(no_header), 0, 0, NULL, false },
+    { "valid", BOOL, SET(valid), 0, 0, NULL, false },
     { 0 },
 };
 
@@ -92,7 +93,7 @@ static int read_number(const field *f, void *at, const json_t *value, const char
     case INT64:  *(int64_t *)at = json_integer_value(value); break;
     case UINT64: *(uint64_t *)at = (uint64_t)json_integer_value(value); break;
     case FLOAT:  *(float *)at = (float)x; break;
-    default:     *(double *)at = x;
+    default:     *(double *)at = f->zero_is_off && x == 0 ? -1 : x;
     }
     return 0;
 }
@@ -282,14 +283,14 @@ static int no_special(void *base, const char *key, const json_t *value, bm_error
 
 #define TOP(member) offsetof(bm_tune_job, member)
 static const field model_fields[] = {
-    { "path", STRING, TOP(model_path), 0, 0, NULL },
-    { "sha256", STRING, TOP(model_sha256), 0, 0, NULL },
-    { "name", STRING, TOP(model_name), 0, 0, NULL },
+    { "path", STRING, TOP(model_path), 0, 0, NULL, false },
+    { "sha256", STRING, TOP(model_sha256), 0, 0, NULL, false },
+    { "name", STRING, TOP(model_name), 0, 0, NULL, false },
     { 0 },
 };
 static const field top_fields[] = {
-    { "name", STRING, TOP(name), 0, 0, NULL },
-    { "adapter", STRING, TOP(adapter), 0, 0, NULL },
+    { "name", STRING, TOP(name), 0, 0, NULL, false },
+    { "adapter", STRING, TOP(adapter), 0, 0, NULL, false },
     { 0 },
 };
 
@@ -347,6 +348,14 @@ void bm_tune_job_done(bm_tune_job *job)
 
 /* ---- writing ---- */
 
+static void write_double(bm_json *j, const field *f, double x)
+{
+    if (!f->zero_is_off || x > 0)
+        bm_json_kdouble(j, f->key, x);
+    else if (x < 0)
+        bm_json_kint(j, f->key, 0);                              /* a default stays away */
+}
+
 static void write_fields(bm_json *j, const field *f, const void *base)
 {
     for (; f->key != NULL; f++) {
@@ -356,7 +365,7 @@ static void write_fields(bm_json *j, const field *f, const void *base)
         case INT64:  bm_json_kint(j, f->key, *(const int64_t *)at); break;
         case UINT64: bm_json_kint(j, f->key, (int64_t)*(const uint64_t *)at); break;
         case FLOAT:  bm_json_key(j, f->key), bm_json_float(j, *(const float *)at); break;
-        case DOUBLE: bm_json_kdouble(j, f->key, *(const double *)at); break;
+        case DOUBLE: write_double(j, f, *(const double *)at); break;
         case BOOL:   bm_json_kbool(j, f->key, *(const bool *)at); break;
         case NAME:
             bm_json_kstr(j, f->key, f->names[f->names == precision_names ? (int)*(const bool *)at : *(const int *)at]);

@@ -16,7 +16,7 @@
  *                "valid": false}],                           no_header: of CSV; valid: all its rows are for validation
  *      "options": {"method": "auto|sft|dpo",                       auto: dpo when the rows are preferences
  *          "targets": "all-linear" | ["q_proj", ...], "rank": 16, "alpha": 32, "rslora": false,
- *          "lr": 2e-4, "decay": "cosine|linear|constant", "warmup": 0.03,         of all steps; from 1 on: steps
+ *          "lr": 2e-4, "decay": "cosine|linear|constant", "warmup": 0.03,         of all steps; from 1 on: steps; 0: none
  *          "epochs": 1, "steps": 0,                                steps: exactly so many, whatever the epochs
  *          "batch_size": 4, "pack": false, "max_length": 1024,     pack: a step is batch_size full sequences, else rows
  *          "micro_tokens": 0,                                      tokens computed together, at least a row (512)

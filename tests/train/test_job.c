@@ -83,6 +83,17 @@ static void what_is_wrong_is_named(void **state)
     assert_non_null(strstr(err.hint, "batch_size"));
 }
 
+static void zero_of_warmup_and_clip_means_none(void **state)
+{
+    bm_tune_job job;
+    bm_error err;
+
+    (void)state;
+    assert_int_equal(bm_tune_job_parse(&job, JOB("{\"warmup\":0,\"clip\":0}"), strlen(JOB("{\"warmup\":0,\"clip\":0}")), &err), 0);
+    assert_true(job.train.warmup < 0 && job.train.clip < 0);
+    bm_tune_job_done(&job);
+}
+
 static void sites_are_read_by_name(void **state)
 {
     unsigned sites;
@@ -103,6 +114,7 @@ int main(void)
         cmocka_unit_test(what_is_written_is_read_again),
         cmocka_unit_test(nulls_and_missing_keys_are_defaults),
         cmocka_unit_test(what_is_wrong_is_named),
+        cmocka_unit_test(zero_of_warmup_and_clip_means_none),
         cmocka_unit_test(sites_are_read_by_name),
     };
 

@@ -300,6 +300,54 @@ static void too_little_memory_is_refused_with_the_arithmetic(void **state)
     train_kit_close(&t);
 }
 
+static void an_estimate_knows_steps_and_tokens(void **state)
+{
+    train_kit t;
+    bm_train_options o = train_kit_options();
+    bm_train_estimate e;
+    bm_error err = { 0 };
+
+    (void)state;
+    train_kit_open(&t, false, 2, false, 4);
+    bm_trainer *trainer = train_kit_trainer(&t, &o, false);
+    kit_check(bm_trainer_estimate(trainer, &e, &err), &err);
+    bm_trainer_free(trainer);
+    outcome a = run(&t, &o, false);
+    assert_int_equal(e.n_steps, a.result.steps);
+    assert_int_equal(e.tokens, a.result.tokens);
+    assert_true(e.seconds > 0 && e.tokens_per_s > 0 && e.memory_bytes > 0);
+    free(a.values);
+    train_kit_close(&t);
+}
+
+/* Whichever allocation fails, making and running a trainer fail cleanly or not at all. */
+static void no_memory_is_an_error_wherever_it_happens(void **state)
+{
+    train_kit t;
+    bm_train_options o = train_kit_options();
+    bm_error err = { 0 };
+    bool done = false;
+
+    (void)state;
+    o.steps = 2, o.patience = 2, o.save_every = 1;
+    train_kit_open(&t, false, 1, true, 4);
+    for (long n = 1; !done; n += n < 60 ? 1 : 7) {
+        bm_train_result result;
+        bm_trainer *trainer;
+        train_kit_clear(&t);
+        bm_mem_fail_at(n);
+        int rc = bm_trainer_new(&trainer, t.k.model, t.k.team, &t.set, 1, &o, t.dir, &err);
+        if (rc == 0)
+            rc = bm_trainer_run(trainer, NULL, NULL, &result, &err);
+        bm_mem_fail_at(0);
+        if (rc != 0 && rc != BM_NOMEM)
+            fail_msg("allocation %ld: %s", n, err.msg);
+        bm_trainer_free(trainer);
+        done = rc == 0 && n > 200;
+    }
+    train_kit_close(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +362,8 @@ int main(void)
         cmocka_unit_test(dpo_starts_at_log_2_and_raises_the_margin),
         cmocka_unit_test(a_method_that_does_not_fit_the_rows_is_refused),
         cmocka_unit_test(too_little_memory_is_refused_with_the_arithmetic),
+        cmocka_unit_test(an_estimate_knows_steps_and_tokens),
+        cmocka_unit_test(no_memory_is_an_error_wherever_it_happens),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
