@@ -25,7 +25,7 @@
 enum {
     LOOK_MS = 1000,              /* at the store's rows */
     TURN_MS = 50, TURN_BUSY_MS = 10,            /* while a child runs; and when it is to make way for requests */
-    STOP_SECONDS = 60, DEATHS = 3, LOG_BYTES = 16 << 20, EVENTS_BYTES = 256 << 20
+    SLICE_SECONDS = 20, STOP_SECONDS = 60, DEATHS = 3, LOG_BYTES = 16 << 20, EVENTS_BYTES = 256 << 20
 };
 
 /* A run that this process looks after. */
@@ -37,6 +37,7 @@ typedef struct job {
     bm_child child;
     bm_job_log log;
     int64_t kill_ns;             /* when SIGTERM becomes SIGKILL; 0: not asked to stop */
+    int64_t busy_ns;             /* since when requests have been computed without a pause; 0: none are */
     bool paused, requeue, flooded;
 } job;
 
@@ -172,11 +173,16 @@ static void start_run(bm_jobs *jobs, job *j)
 {
     bm_error err;
 
+    /* Claimed first: whoever asks it to stop from here on finds it running, not waiting. */
+    if (bm_runs_claim(jobs->store, j->run.number, &err) != 1) {
+        job_free(j);
+        return;
+    }
     if (bm_child_spawn(&j->child, jobs->program, j->dir, memory_budget(&j->run), &err) < 0) {
         fail_start(jobs, j, &err);
         return;
     }
-    if (bm_runs_started(jobs->store, j->run.number, j->child.pid, j->child.start, true, &err) < 0)
+    if (bm_runs_process(jobs->store, j->run.number, j->child.pid, j->child.start, &err) < 0)
         say(jobs, "%s: %s", j->run.id, err.msg);
     bm_job_log_open(&j->log, j->dir, &j->run, jobs->options.events_bytes);
     say(jobs, "%s '%s' has started%s", j->run.id, j->run.name, j->run.attempts > 0 ? " again" : "");
@@ -194,7 +200,7 @@ static void adopt_run(bm_jobs *jobs, job *j)
         say(jobs, "%s: %s", j->run.id, err.msg);
     bm_job_log_open(&j->log, j->dir, &j->run, jobs->options.events_bytes);
     if (rc == 1) {
-        bm_runs_started(jobs->store, j->run.number, j->child.pid, j->child.start, false, NULL);
+        bm_runs_process(jobs->store, j->run.number, j->child.pid, j->child.start, NULL);
         say(jobs, "%s '%s' was running already", j->run.id, j->run.name);
     }
     add_job(jobs, j);            /* when it is dead, the next turn concludes it */
@@ -395,12 +401,16 @@ static void read_log(bm_jobs *jobs, job *j)
     }
 }
 
+/* While requests are computed the child stands still; when they never end, it gets a second in twenty, at idle priority. */
 static void pause_run(bm_jobs *jobs, job *j)
 {
     bool busy = jobs->options.busy != NULL && j->kill_ns == 0 && jobs->options.busy(jobs->options.arg);
+    int64_t now = bm_now_ns();
 
-    if (busy != j->paused && bm_child_signal(&j->child, busy ? SIGSTOP : SIGCONT))
-        j->paused = busy;
+    j->busy_ns = !busy ? 0 : j->busy_ns == 0 ? now : j->busy_ns;
+    bool pause = busy && (now - j->busy_ns) / 1000000000 % SLICE_SECONDS != SLICE_SECONDS - 1;
+    if (pause != j->paused && bm_child_signal(&j->child, pause ? SIGSTOP : SIGCONT))
+        j->paused = pause;
 }
 
 /* false: it has ended and was concluded. */

@@ -8,6 +8,7 @@
 #include "platform/jobs.h"
 #include "platform/shelf.h"
 #include "store/adapters.h"
+#include "train/job.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -321,6 +322,17 @@ static int write_data(bm_json *j, bm_store *store, const bm_tune_request *r, bm_
     return rc;
 }
 
+/* What the job's process would refuse is refused here, before anything waits in a queue. */
+static int check_job(const bm_buf *text, bm_error *err)
+{
+    bm_tune_job job;
+    int rc = bm_tune_job_parse(&job, text->data, text->len, err);
+
+    if (rc == 0)
+        bm_tune_job_done(&job);
+    return rc;
+}
+
 static int write_job(bm_store *store, const bm_tune_request *r, const bm_shelf_model *model, bool dry_run, bm_buf *out, bm_error *err)
 {
     bm_json j = { out, false };
@@ -344,7 +356,7 @@ static int write_job(bm_store *store, const bm_tune_request *r, const bm_shelf_m
     bm_json_close(&j, '}');
     if (rc == 0 && out->failed)
         rc = bm_fail(err, BM_NOMEM, "no memory for a job");
-    return rc;
+    return rc < 0 ? rc : check_job(out, err);
 }
 
 int bm_tune_text(bm_store *store, const bm_tune_request *request, bool dry_run, bm_buf *out, bm_error *err)

@@ -155,19 +155,31 @@ int bm_runs_change(bm_store *store, int64_t number, const char *from, const char
     return rc < 0 ? rc : changed;
 }
 
-int bm_runs_started(bm_store *store, int64_t number, int64_t pid, int64_t pid_start, bool new_attempt, bm_error *err)
+int bm_runs_claim(bm_store *store, int64_t number, bm_error *err)
 {
     bm_db *db = &store->writer;
     int64_t now = bm_wall_ms();
+    int claimed = 0, rc = bm_db_begin(db, err);
+
+    if (rc < 0)
+        return rc;
+    if ((rc = bm_db_run(db, err,
+                        "UPDATE run SET state = 'running', attempts = attempts + 1, started_ms = CASE started_ms WHEN 0 THEN ? ELSE "
+                        "started_ms END, finished_ms = 0, error = '', hint = '' WHERE number = ? AND state = 'queued'",
+                        "ii", now, number)) == 0)
+        claimed = sqlite3_changes(db->handle) > 0;
+    rc = bm_db_end(db, rc, err);
+    return rc < 0 ? rc : claimed;
+}
+
+int bm_runs_process(bm_store *store, int64_t number, int64_t pid, int64_t pid_start, bm_error *err)
+{
+    bm_db *db = &store->writer;
     int rc = bm_db_begin(db, err);
 
     if (rc < 0)
         return rc;
-    rc = bm_db_run(db, err,
-                   "UPDATE run SET state = CASE state WHEN 'stopping' THEN state ELSE 'running' END, pid = ?, pid_start = ?, "
-                   "attempts = attempts + ?, started_ms = CASE started_ms WHEN 0 THEN ? ELSE started_ms END, finished_ms = 0, "
-                   "error = '', hint = '' WHERE number = ?",
-                   "iiiii", pid, pid_start, (int64_t)new_attempt, now, number);
+    rc = bm_db_run(db, err, "UPDATE run SET pid = ?, pid_start = ? WHERE number = ?", "iii", pid, pid_start, number);
     return bm_db_end(db, rc, err);
 }
 

@@ -47,8 +47,10 @@ int bm_runs_list(bm_store *store, const bm_runs_filter *filter, bm_run_row **out
 
 /* Change the state when it is `from` ("queued,running": any of these): 1, or 0 when it was another. */
 int bm_runs_change(bm_store *store, int64_t number, const char *from, const char *to, bm_error *err);
-/* A process was started or found for it: state running, unless someone asked meanwhile to stop it. */
-int bm_runs_started(bm_store *store, int64_t number, int64_t pid, int64_t pid_start, bool new_attempt, bm_error *err);
+/* Take a waiting run to work on it: state running, one more attempt. 1, or 0 when it does not wait any more. */
+int bm_runs_claim(bm_store *store, int64_t number, bm_error *err);
+/* Its process, as the record shows it. */
+int bm_runs_process(bm_store *store, int64_t number, int64_t pid, int64_t pid_start, bm_error *err);
 /* What was learned of the inputs: data hashes (JSON as in the row), the adapter's hash. NULL leaves as it is. */
 int bm_runs_inputs(bm_store *store, int64_t number, const char *data, const char *adapter_sha256, bm_error *err);
 /* The end: state is succeeded, failed, stopped, or queued (to go on later). NULL strings are "". */

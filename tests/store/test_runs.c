@@ -63,9 +63,10 @@ static void states_change_only_from_where_they_may(void **state)
     (void)state;
     expect_state(&run, "queued");
     assert_int_equal(bm_runs_change(store, run.number, "running", "stopping", NULL), 0);
-    assert_int_equal(bm_runs_started(store, run.number, 77, 5, true, NULL), 0);
+    assert_int_equal(bm_runs_claim(store, run.number, NULL), 1);
+    assert_int_equal(bm_runs_claim(store, run.number, NULL), 0);         /* by one only */
     assert_int_equal(bm_runs_change(store, run.number, "queued,running", "stopping", NULL), 1);
-    assert_int_equal(bm_runs_started(store, run.number, 78, 6, false, NULL), 0);
+    assert_int_equal(bm_runs_process(store, run.number, 78, 6, NULL), 0);
     expect_state(&run, "stopping");              /* a request to stop is not lost by a start */
     assert_int_equal(bm_runs_delete(store, run.id, &err), BM_BUSY);
     assert_int_equal(bm_runs_ended(store, run.number, "stopped", NULL, NULL, NULL, NULL), 0);
