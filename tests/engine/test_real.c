@@ -1,4 +1,5 @@
 /* The engine, the local backend and the C API on SmolLM2-135M (BAIMO_MODELS/smollm2.gguf); skipped where the file is missing. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 #include "baimo.h"
 #include "engine/backend.h"
 #include "engine/engine_internal.h"
+#include "model/pass.h"
 
 static char path[1024];
 static bm_engine *engine;
@@ -287,6 +289,46 @@ static void prompt_logprobs_equal_those_of_generation(void **state)
     bm_prompt_done(&prompt);
 }
 
+/* The trainer's loss of a token is what the server says of it. */
+static void prompt_logprobs_equal_the_losses_of_a_training_pass(void **state)
+{
+    static uint8_t target[256];
+    static double nll[256];
+    bm_prompt prompt;
+    bm_event ev;
+    bm_team *team;
+    bm_pass *pass;
+    bm_error err;
+    int32_t start_of = 0;
+    int seen = 0;
+
+    NEEDS_MODEL();
+    encode("Explain in two sentences why the sky is blue and the sunset is red.", &prompt);
+    int n = (int)prompt.tokens.n;
+    assert_true(n > 20 && n < 256);
+    memset(target, 1, sizeof target);
+    bm_train_row row = { .tokens = prompt.tokens.ids, .n_tokens = n, .starts = &start_of, .n_segments = 1, .target = target };
+    assert_int_equal(bm_team_new(&team, 2, &err), 0);
+    assert_int_equal(bm_pass_new(&pass, loaded->model, &(bm_pass_options){ .max_tokens = n, .n_threads = 2 }, &err), 0);
+    assert_int_equal(bm_pass_forward(pass, team, NULL, &row, false, nll, &err), 0);
+    bm_pass_free(pass);
+    bm_team_free(team);
+    bm_gen_request r = request_of(&prompt, 0);
+    r.prompt_logprobs = true;
+    bm_gen *gen = start(&r);
+    for (bool end = false; !end; bm_gen_wait(gen))
+        while (!end && bm_gen_next(gen, &ev)) {
+            end = ev.kind == BM_EVENT_END;
+            if (ev.kind == BM_EVENT_PROMPT && ev.has_logprob && ev.index > 0) {
+                assert_true(fabs((double)ev.logprob.logprob + nll[ev.index]) <= 1e-4);       /* the engine adds up in floats */
+                seen++;
+            }
+        }
+    assert_int_equal(seen, n - 1);
+    bm_gen_close(gen);
+    bm_prompt_done(&prompt);
+}
+
 static void memory_is_added_up_before_a_load(void **state)
 {
     bm_engine_options options = { .n_threads = 1, .kv_budget_bytes = 24u << 20 };
@@ -407,6 +449,7 @@ int main(void)
         cmocka_unit_test(speculation_gives_the_same_bytes),
         cmocka_unit_test(what_a_user_writes_stays_text),
         cmocka_unit_test(prompt_logprobs_equal_those_of_generation),
+        cmocka_unit_test(prompt_logprobs_equal_the_losses_of_a_training_pass),
         cmocka_unit_test(memory_is_added_up_before_a_load),
         cmocka_unit_test(the_c_api_answers_cancels_and_refuses),
         cmocka_unit_test(the_example_answers),
