@@ -6,7 +6,7 @@
 #include "model/pass_walk.h"
 
 /* The logits of a block of rows get about so many bytes. */
-enum { LOGIT_BYTES = 40 << 20, DEFAULT_RANK = 16, MAX_TOKENS = 1 << 20 };
+enum { LOGIT_BYTES = 40 << 20, MAX_TOKENS = 1 << 20 };
 
 /* ---- memory ---- */
 
@@ -157,7 +157,7 @@ static bm_pass blank(const bm_model *model, const bm_pass_options *options)
     bm_pass p = { .model = model, .options = *options, .exact = model->f32 };
 
     if (p.options.max_rank == 0)
-        p.options.max_rank = DEFAULT_RANK;
+        p.options.max_rank = BM_DEFAULT_RANK;
     if (!(p.grad = bm_grad_kernels_get(model->kernels->isa)))
         p.grad = bm_grad_kernels_get(BM_ISA_REF);
     return p;

@@ -1,8 +1,9 @@
 /* pass.h - forward and backward of one row of training, for every architecture of the table.
  *
- * A pass holds the work memory for up to max_tokens tokens. forward runs the same arithmetic that serves (packed weights,
- * quantised activations, K and V rounded to the cache's type; --precision f32: f32 throughout) and keeps what backward needs;
- * backward adds to the gradients of the trainable adapter. The base weights are frozen and only read.
+ * A pass holds the work memory for up to max_tokens tokens. forward runs the arithmetic that serves - packed weights, quantised
+ * activations, K and V in the cache's type, A and B packed as a mounted adapter has them - so that a token's loss is what the server
+ * says of it; with --precision f32 all of it in f32. It keeps what backward needs; backward adds to the gradients of the trainable
+ * adapter, passing roundings unchanged. The base weights are frozen and only read.
  * A row is several segments that do not see each other: each begins at position 0. Results do not depend on the threads. */
 #pragma once
 #include "compute/team.h"

@@ -78,29 +78,13 @@ static void q_item(const bm_train_walk *w, int layer, int head, int n_heads, int
         }
 }
 
-/* Rows of n values in the cache's type. */
-static void keep_row(const bm_train_walk *w, void *kept, int64_t at, const float *x, int64_t n)
-{
-    if (w->p->model->kv_type == BM_KV_F32)
-        memcpy((float *)kept + at, x, (size_t)n * sizeof *x);
-    else
-        w->w.k->put_f16((uint16_t *)kept + at, x, n);
-}
-
-static void get_rows(const bm_train_walk *w, const void *kept, int64_t at, float *x, int64_t n)
-{
-    if (w->p->model->kv_type == BM_KV_F32)
-        memcpy(x, (const float *)kept + at, (size_t)n * sizeof *x);
-    else
-        w->w.k->get_f16(x, (const uint16_t *)kept + at, n);
-}
-
 static void kv_item(const bm_train_walk *w, int layer, int head, int n_heads, int64_t t, int64_t end)
 {
     const bm_hparams *h = &w->p->model->h;
     const bm_layer_weights *l = &w->p->model->w.layers[layer];
     const bm_saved *s = bm_pass_saved(w->p, layer);
     int64_t stride = bm_attention_kv_unit(h), k_rows = (int64_t)n_heads * h->head_k, v_rows = (int64_t)n_heads * h->head_v;
+    bool f32 = w->p->model->kv_type == BM_KV_F32;
     float *kv = w->own->kv;
 
     linear_rows(w, layer, BM_LORA_K, &l->k, (int64_t)head * h->head_k, k_rows, t, end, kv, stride);
@@ -110,8 +94,8 @@ static void kv_item(const bm_train_walk *w, int layer, int head, int n_heads, in
             float *k = kv + (int64_t)i * h->head_k, *v = kv + k_rows + (int64_t)i * h->head_v;
             int64_t at = (t * h->n_kv_heads + head + i) * h->head_k;
             finish_head(w, layer, &l->k_norm, s->k_raw ? s->k_raw + at : NULL, k, t);
-            keep_row(w, s->k, ((head + i) * (int64_t)w->n_tokens + t) * h->head_k, k, h->head_k);
-            keep_row(w, s->v, ((head + i) * (int64_t)w->n_tokens + t) * h->head_v, v, h->head_v);
+            bm_keep_floats(w, f32, s->k, ((head + i) * (int64_t)w->n_tokens + t) * h->head_k, k, h->head_k);
+            bm_keep_floats(w, f32, s->v, ((head + i) * (int64_t)w->n_tokens + t) * h->head_v, v, h->head_v);
         }
 }
 
@@ -143,13 +127,14 @@ static void make_pages(const bm_train_walk *w, int layer, int kv, int64_t begin,
     const bm_saved *s = bm_pass_saved(w->p, layer);
     int64_t ek = m->h.head_k, ev = m->h.head_v;
     float *k = w->own->key, *v = w->own->value;
+    bool f32 = m->kv_type == BM_KV_F32;
 
     for (int64_t at = begin; at < end; at += BM_PAGE_TOKENS) {
         int64_t page = (at - begin) / BM_PAGE_TOKENS, n = end - at < BM_PAGE_TOKENS ? end - at : BM_PAGE_TOKENS;
         unsigned char *memory = w->own->page_memory + (size_t)page * m->kv_head_bytes;
         w->own->pages[page] = memory;
-        get_rows(w, s->k, (kv * (int64_t)w->n_tokens + at) * ek, k, n * ek);
-        get_rows(w, s->v, (kv * (int64_t)w->n_tokens + at) * ev, v, n * ev);
+        bm_kept_floats(w, f32, s->k, (kv * (int64_t)w->n_tokens + at) * ek, k, n * ek);
+        bm_kept_floats(w, f32, s->v, (kv * (int64_t)w->n_tokens + at) * ev, v, n * ev);
         for (int i = 0; i < (int)n; i++)
             w->w.k->kv_store(m->kv_type, memory, m->kv_v_offset, i, k + i * ek, v + i * ev, (int)ek, (int)ev);
     }
@@ -304,6 +289,7 @@ static void attend_back(const bm_train_walk *w, int layer, int head, int64_t beg
     const bm_hparams *h = &w->p->model->h;
     const bm_saved *s = bm_pass_saved(w->p, layer);
     int64_t window = h->layers[layer].window, kv = head / (h->n_heads / h->n_kv_heads);
+    bool f32 = w->p->model->kv_type == BM_KV_F32;
     tile x = { .layer = layer, .head = head };
 
     begin_attend_back(w, layer, head, begin, end);
@@ -311,8 +297,8 @@ static void attend_back(const bm_train_walk *w, int layer, int head, int64_t beg
         x.at_end = x.at + TILE < end ? x.at + TILE : end;
         /* Queries from here on see none of these keys. */
         int64_t last = window > 0 && x.at_end - 1 + window < end ? x.at_end - 1 + window : end;
-        get_rows(w, s->k, (kv * w->n_tokens + x.at) * h->head_k, w->own->key, (x.at_end - x.at) * h->head_k);
-        get_rows(w, s->v, (kv * w->n_tokens + x.at) * h->head_v, w->own->value, (x.at_end - x.at) * h->head_v);
+        bm_kept_floats(w, f32, s->k, (kv * w->n_tokens + x.at) * h->head_k, w->own->key, (x.at_end - x.at) * h->head_k);
+        bm_kept_floats(w, f32, s->v, (kv * w->n_tokens + x.at) * h->head_v, w->own->value, (x.at_end - x.at) * h->head_v);
         for (x.t = x.at; x.t < last; x.t += TILE) {
             x.t_end = x.t + TILE < last ? x.t + TILE : last;
             score_tile(w, &x);

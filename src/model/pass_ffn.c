@@ -3,23 +3,6 @@
 
 #include <string.h>
 
-/* gate and up wait for backward as half floats (the gradients that pass here are rounded to 8 bits anyway), or as they are. */
-static void keep_row(const bm_train_walk *w, void *kept, int64_t at, const float *x, int64_t n)
-{
-    if (w->p->exact)
-        memcpy((float *)kept + at, x, (size_t)n * sizeof *x);
-    else
-        w->w.k->put_f16((uint16_t *)kept + at, x, n);
-}
-
-static void get_row(const bm_train_walk *w, const void *kept, int64_t at, float *x, int64_t n)
-{
-    if (w->p->exact)
-        memcpy(x, (const float *)kept + at, (size_t)n * sizeof *x);
-    else
-        w->w.k->get_f16(x, (const uint16_t *)kept + at, n);
-}
-
 /* ---- forward ---- */
 
 static void act_row(const bm_train_walk *w, float *out, const float *gate, const float *up, int64_t n)
@@ -44,8 +27,8 @@ static void gate_up_item(const bm_train_walk *w, int layer, int64_t col, int64_t
     bm_linear_part(&w->w, &l->up, &p->in, tile, tile_end, t, end, up, n);
     bm_train_lora_up(w, layer, BM_LORA_UP, tile, tile_end, t, end, up, n);
     for (int64_t i = t; i < end; i++, gate += n, up += n) {
-        keep_row(w, s->gate, i * f + col, gate, n);
-        keep_row(w, s->up, i * f + col, up, n);
+        bm_keep_floats(w, p->exact, s->gate, i * f + col, gate, n);
+        bm_keep_floats(w, p->exact, s->up, i * f + col, up, n);
         act_row(w, p->ffn + i * f + col, gate, up, n);
     }
     bm_site_put_rows(w->w.k, &p->down, t, end - t, col, n, p->ffn + t * f + col, f);
@@ -93,8 +76,8 @@ static void act_back(const bm_train_walk *w, int layer, int64_t col, int64_t n)
 
     for (int64_t t = 0; t < w->n_tokens; t++) {
         int64_t at = t * f + col;
-        get_row(w, s->gate, at, gate, n);
-        get_row(w, s->up, at, up, n);
+        bm_kept_floats(w, p->exact, s->gate, at, gate, n);
+        bm_kept_floats(w, p->exact, s->up, at, up, n);
         if (p->model->h.row->act == BM_ACT_SILU)
             w->w.k->silu_back(gate, up, p->d_gate + at, p->ffn + at, n);
         else

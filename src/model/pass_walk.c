@@ -9,6 +9,22 @@ bm_saved *bm_pass_saved(const bm_pass *p, int layer)
     return &p->saved[p->n_saved > 1 ? layer : 0];
 }
 
+void bm_keep_floats(const bm_train_walk *w, bool f32, void *kept, int64_t at, const float *x, int64_t n)
+{
+    if (f32)
+        memcpy((float *)kept + at, x, (size_t)n * sizeof *x);
+    else
+        w->w.k->put_f16((uint16_t *)kept + at, x, n);
+}
+
+void bm_kept_floats(const bm_train_walk *w, bool f32, const void *kept, int64_t at, float *x, int64_t n)
+{
+    if (f32)
+        memcpy(x, (const float *)kept + at, (size_t)n * sizeof *x);
+    else
+        w->w.k->get_f16(x, (const uint16_t *)kept + at, n);
+}
+
 /* ---- norms and the residual stream ---- */
 
 void bm_train_norm(const bm_train_walk *w, const bm_norm *norm, float *out, const float *x, int64_t n)

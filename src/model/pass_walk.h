@@ -13,7 +13,10 @@
 #include "model/pass.h"
 #include "model/walk.h"
 
-enum { BM_TRAIN_TOKENS = 16 };   /* tokens of one item where work is shared out by tokens */
+enum {
+    BM_TRAIN_TOKENS = 16,        /* tokens of one item where work is shared out by tokens */
+    BM_DEFAULT_RANK = 16
+};
 
 struct bm_trainable {
     const bm_model *model;
@@ -132,6 +135,11 @@ typedef struct bm_train_walk {
 } bm_train_walk;
 
 bm_saved *bm_pass_saved(const bm_pass *p, int layer);
+
+/* n floats at kept[at...] as floats or as half floats, and back. Gate and up wait as halves for backward, whose products round more;
+ * K and V as the cache has them. */
+void bm_keep_floats(const bm_train_walk *w, bool f32, void *kept, int64_t at, const float *x, int64_t n);
+void bm_kept_floats(const bm_train_walk *w, bool f32, const void *kept, int64_t at, float *x, int64_t n);
 
 /* False when the map has no adapter. */
 bool bm_train_lora_find(const bm_train_walk *w, int layer, bm_lora_site site, bm_lora_use *use);

@@ -4,8 +4,6 @@
 #include "base/mem.h"
 #include "model/pass_walk.h"
 
-enum { DEFAULT_RANK = 16, MAX_RANK = 1024 };
-
 /* A number in [0, 1) with 24 random bits: the SplitMix64 finaliser (Steele et al., "Fast Splittable Pseudorandom Number
  * Generators", 2014) of a counter. */
 static float random_unit(uint64_t seed, uint64_t i)
@@ -77,12 +75,12 @@ static int check_options(bm_trainable *t, const bm_trainable_options *o, bm_erro
     float alpha;
 
     t->sites = o->sites ? o->sites : (1u << BM_LORA_SITES) - 1;
-    t->rank = o->rank ? o->rank : DEFAULT_RANK;
+    t->rank = o->rank ? o->rank : BM_DEFAULT_RANK;
     alpha = o->alpha != 0 ? o->alpha : 2 * (float)t->rank;
     if (t->sites >> BM_LORA_SITES)
         return bm_fail(err, BM_INVALID, "sites 0x%x name maps that are not known", t->sites);
-    if (t->rank < 1 || t->rank > MAX_RANK)
-        return bm_fail(err, BM_INVALID, "rank is %d, expected 1 to %d", t->rank, MAX_RANK);
+    if (t->rank < 1 || t->rank > BM_LORA_MAX_RANK)
+        return bm_fail(err, BM_INVALID, "rank is %d, expected 1 to %d", t->rank, BM_LORA_MAX_RANK);
     if (!(alpha > 0 && alpha <= 1e6f))
         return bm_fail(err, BM_INVALID, "alpha is %g, expected more than 0", (double)alpha);
     t->rank_padded = (t->rank + BM_TILE_ROWS - 1) / BM_TILE_ROWS * BM_TILE_ROWS;
