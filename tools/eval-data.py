@@ -75,7 +75,10 @@ def converted(folder, out):
     os.makedirs(out, exist_ok=True)
     for kind, (make, source, name) in CONVERT.items():
         path = os.path.join(folder, source)
-        if not os.path.exists(path):
+        ready = os.path.join(folder, f"{kind}.jsonl")
+        if os.path.exists(ready):                        # converted before
+            yield ready, name
+        if os.path.exists(ready) or not os.path.exists(path):
             continue
         target = os.path.join(out, f"{kind}.jsonl")
         with open(target, "w", encoding="utf-8") as f:
@@ -98,7 +101,8 @@ def main(argv):
             print(json.dumps(row, ensure_ascii=False))
         return 0
     if len(argv) == 3 and argv[1] == "list":
-        for path, name in found(argv[2]):
+        ready = [(os.path.join(argv[2], f"{kind}.jsonl"), name) for kind, (_, _, name) in CONVERT.items()]
+        for path, name in found(argv[2]) + [(path, name) for path, name in ready if os.path.exists(path)]:
             print(f"{path}\t{name}")
         return 0
     if len(argv) in (3, 4) and argv[1] == "add":

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Prompts of every shipped task beside lm-eval's, on the same task file and the same data, for the first documents of each.
 
-usage: python tests/oracle/eval/check_prompts.py DATA_DIR [--limit 50] [--only NAME] [--hashes tests/oracle/eval/prompts.json] [--include-path DIR]
+usage: python tests/oracle/eval/check_prompts.py DATA_DIR [--limit 50] [--only NAME] [--hashes FILE]
 (lm_eval 0.4.13, datasets; build/tests/eval/dump_prompts built.) DATA_DIR: the folder that tools/eval-data.py knows. Each task runs plain,
-with examples, and through a chat template in one turn and in several. --hashes writes what tests/eval/test_prompt_oracle.c compares.
+with examples, and through a chat template in one turn and in several. 
+tests/oracle/eval/prompts.txt, which tests/eval/test_prompt_oracle.c compares, comes of DATA_DIR tests/oracle/eval/rows (made-up rows in the sets'
+forms) and --hashes: a line is task/examples/chat, documents, SHA-256 over context NUL continuation SOH of every request.
 """
 import argparse, hashlib, importlib.util, json, os, subprocess, sys, tempfile
 
@@ -112,7 +114,7 @@ def compare(name, path, limit, hashes, seed=1234):
             print(f"{name} shots={shots} chat={chat}: {len(wrong)} of {len(want)} differ; first {i}\n  lm-eval {json.dumps(want[i], ensure_ascii=False)[:900]}\n"
                   f"  baimo   {json.dumps(got[i].get('error') or got[i]['requests'], ensure_ascii=False)[:900]}")
         bad += len(wrong) > 0
-        text = json.dumps(want, ensure_ascii=False, separators=(",", ":"))
+        text = "".join(f"{context}\0{continuation or ''}\1" for requests in want for context, continuation in requests)
         hashes[f"{name}/{'-' if shots is None else shots}/{chat}"] = [len(want), hashlib.sha256(text.encode()).hexdigest()]
     return bad
 
@@ -121,6 +123,7 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("data"), p.add_argument("--limit", type=int, default=50), p.add_argument("--only"), p.add_argument("--hashes")
     args = p.parse_args()
+    args.data = os.path.abspath(args.data)
     scratch, hashes, bad, n = tempfile.mkdtemp(), {}, 0, 0
     files = {name: path for path, name in eval_data.found(args.data) + list(eval_data.converted(args.data, scratch))}
     for folder, _, names in sorted(os.walk(os.path.join(ROOT, "tasks"))):
@@ -136,7 +139,8 @@ def main():
             bad += compare(config["task"], over, args.limit, hashes)
             n += 1
     if args.hashes:
-        json.dump(hashes, open(args.hashes, "w"), indent=0, sort_keys=True)
+        with open(args.hashes, "w") as f:
+            f.writelines(f"{key} {n} {sha}\n" for key, (n, sha) in sorted(hashes.items()))
     print(f"{n} tasks, {len(hashes)} settings compared, {bad} differ")
     return 1 if bad else 0
 
