@@ -235,8 +235,8 @@ static int read_folder(bm_task_index *index, const char *dir, bm_task_report *re
         }
         if (bad == BM_NOMEM)
             rc = no_memory(err);
-        else if (report != NULL)
-            report(arg, files.v[i], bad < 0 ? &local : NULL);
+        else if (bad < 0 && report != NULL)
+            report(arg, files.v[i], &local);
     }
     names_done(&files);
     return rc;

@@ -144,7 +144,7 @@ typedef struct bm_task_index bm_task_index;
  * program's bin, else tasks beside the build folder. BM_NOTFOUND: none of them is there. */
 int  bm_task_shipped_dir(char **out, bm_error *err);
 
-/* What a YAML file of a folder came to; `err` is filled when it was refused. */
+/* Told for each YAML file of a folder that is refused. */
 typedef void bm_task_report(void *arg, const char *file, const bm_error *err);
 
 /* Read every *.yaml under each of dirs (later folders win over earlier ones; missing folders are skipped) and note the names.
