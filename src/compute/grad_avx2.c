@@ -74,7 +74,9 @@ LANES void half_tile_columns(bm_qtype type, const unsigned char *head, const uns
     UNROLL
     for (int half = 0; half < 2; half++) {
         __m256 d = form == BM_FORM_D16 && half == 1 ? s.m : subs ? _mm256_mul_ps(s.d, floats_of_pair(s.sub, half)) : s.d;
-        __m256 m = form == BM_FORM_SUBMIN ? _mm256_mul_ps(s.m, floats_of_pair(s.min, half)) : form == BM_FORM_DM ? s.m : _mm256_setzero_ps();
+        __m256 m = form == BM_FORM_DM ? s.m : _mm256_setzero_ps();
+        if (form == BM_FORM_SUBMIN)
+            m = _mm256_mul_ps(s.m, floats_of_pair(s.min, half));
         UNROLL
         for (int j = 4 * half; j < 4 * half + 4; j++) {
             __m256i level = zero != 0 ? _mm256_sub_epi8(code[j], _mm256_set1_epi8((char)zero)) : code[j];

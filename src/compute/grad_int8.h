@@ -169,7 +169,8 @@ LANES void int8_tokens(int rows, const int8_dy *dy, int64_t at, int64_t t, const
 }
 
 #define INT8_FN(name, rows) \
-    static __attribute__((noinline)) void name(const int8_dy *dy, int64_t at, int64_t t, const int8_panel *p, int steps, const sums_to *to) \
+    static __attribute__((noinline)) void name(const int8_dy *dy, int64_t at, int64_t t, const int8_panel *p, int steps, \
+                                               const sums_to *to) \
     { int8_tokens(rows, dy, at, t, p, steps, to); }
 INT8_FN(int8_full, ROWS_MAX)
 INT8_FN(int8_4, 4)
