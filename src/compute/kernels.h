@@ -49,14 +49,16 @@ size_t bm_acts_bytes(int64_t max_tokens, int64_t n_cols);                   /* f
 void   bm_acts_place(bm_acts *a, void *memory, int64_t max_tokens, int64_t n_cols);
 
 /* INT8: per position and BM_KV_GROUP dimensions one f16 scale; a value is (float)q * (float)scale, q in [-127, 127], scale the
- * largest magnitude / 127. */
+ * largest magnitude / 127. Callers rotate q, k and v before (and what comes out, after): a few dimensions of a head are far larger
+ * than the rest, and spread over the group they cost all of it less. */
 typedef enum bm_kv_type { BM_KV_F32, BM_KV_F16, BM_KV_INT8, BM_KV_TYPE_COUNT } bm_kv_type;
 const char *bm_kv_type_name(bm_kv_type type);            /* "f32" "f16" "int8" */
 int  bm_kv_type_find(bm_kv_type *out, const char *name, bm_error *err);     /* f16 or int8; BM_INVALID names them */
 enum { BM_PAGE_TOKENS = 64, BM_ATTN_SPAN = 1024, BM_KV_GROUP = 32 };     /* positions per page, per partial of attention */
 
 /* One layer's part of a page holds, for each kv-head: K as [64/16][head_dim][16 positions], then V as [64][head_dim]. INT8: behind
- * the values of K its scales as [64/16][groups][16 positions], behind those of V theirs as [64][groups]. Fresh pages are zeroed, so that masked positions hold finite values. */
+ * the values of K its scales as [64/16][groups][16 positions], behind those of V theirs as [64][groups]. Fresh pages are zeroed, so
+ * that masked positions hold finite values. */
 size_t bm_kv_page_bytes(bm_kv_type type, int n_kv_heads, int head_dim_k, int head_dim_v);     /* one layer, one page */
 size_t bm_kv_side_bytes(bm_kv_type type, int head_dim);     /* K, or V, of one head: where V begins behind K */
 
@@ -101,6 +103,9 @@ typedef struct bm_kernels {
     /* Rotate head vectors in place. x[head_dim], n_rot <= head_dim of them (even); cos_sin[n_rot] = cos0 sin0 cos1 sin1 ...
      * for this position. neox: pairs (i, i + n_rot/2); else (2i, 2i+1). */
     void (*rope)(float *x, const float *cos_sin, int n_rot, bool neox);
+    /* Each whole group of BM_KV_GROUP of x[n] becomes its Walsh-Hadamard transform / sqrt(BM_KV_GROUP): its own inverse, and what
+     * keeps q.k. For KV in INT8. In five steps of y[i] = x[2i] + x[2i+1], y[16+i] = x[2i] - x[2i+1]. */
+    void (*rotate)(float *x, int n);
     /* Store one token's k[head_dim_k] and v[head_dim_v] of one kv-head at place `slot` (0..63) of a page (see above). */
     void (*kv_store)(bm_kv_type type, void *head_k, size_t v_offset, int slot, const float *k, const float *v,
                      int head_dim_k, int head_dim_v);

@@ -42,6 +42,13 @@ static void apply_temperature(const bm_walk *w, int64_t t, float *head)
         w->k->scale(head, 1 + h->temp_scale * logf(1 + floorf((float)w->step->position[t] / (float)h->temp_len)), h->head_k);
 }
 
+/* KV in int8 is kept rotated: see kernels.h. */
+static void rotate_for_kv(const bm_walk *w, float *head, int n)
+{
+    if (w->model->kv_type == BM_KV_INT8)
+        w->k->rotate(head, n);
+}
+
 static void q_item(const bm_walk *w, int layer, int head, int n_heads, int64_t t_begin, int64_t t_end)
 {
     const bm_hparams *h = &w->model->h;
@@ -60,6 +67,7 @@ static void q_item(const bm_walk *w, int layer, int head, int n_heads, int64_t t
                 bm_norm_apply(w, &l->q_norm, x, x, h->head_k);
             rotate(w, h->layers[layer].rope, t, x);
             apply_temperature(w, t, x);
+            rotate_for_kv(w, x, h->head_k);
         }
 }
 
@@ -93,6 +101,8 @@ static void kv_item(const bm_walk *w, int layer, int head, int n_heads, int64_t 
             if (l->k_norm.weight)
                 bm_norm_apply(w, &l->k_norm, k, k, h->head_k);
             rotate(w, h->layers[layer].rope, t, k);
+            rotate_for_kv(w, k, h->head_k);
+            rotate_for_kv(w, v, h->head_v);
             w->k->kv_store(m->kv_type, kv_head(w, layer, w->step->run[t], pos / BM_PAGE_TOKENS, head + i), m->kv_v_offset,
                            pos % BM_PAGE_TOKENS, k, v, h->head_k, h->head_v);
         }
@@ -210,12 +220,13 @@ void bm_attention_fold(const bm_kernels *k, float *m, float *l, float *acc, floa
     *l = *l * a + l2 * b;
 }
 
-static void finish_row(const float *acc, float l, float *out, int n)
+static void finish_row(const bm_walk *w, const float *acc, float l, float *out, int n)
 {
     float inv = l > 0 ? 1 / l : 0;
 
     for (int i = 0; i < n; i++)
         out[i] = acc[i] * inv;
+    rotate_for_kv(w, out, n);
 }
 
 /* Can the worker that computed a head's output quantise it too? */
@@ -243,7 +254,7 @@ static void attend_block(const bm_walk *w, int layer, const bm_block *block, int
     for (int i = 0; i < r.span.n_rows; i++) {
         int64_t t = r.token + i / r.n_heads, col = (int64_t)(r.head + i % r.n_heads) * e;
         float *out = w->step->attn_out + t * h->n_heads * e + col;
-        finish_row(w->own->sum_acc + (int64_t)i * e, l[i], out, e);
+        finish_row(w, w->own->sum_acc + (int64_t)i * e, l[i], out, e);
     }
     if (quantise_by_head(w))
         bm_site_put_rows(w->k, &w->step->attn, r.token, r.n_tokens, (int64_t)r.head * e, (int64_t)r.n_heads * e,
@@ -318,7 +329,7 @@ static void fold_all(const bm_walk *w, int layer)
                 bm_attention_fold(w->k, &m, &l, w->own->sum_acc, s->part_m[slot], s->part_l[slot], s->part_acc + slot * h->head_v,
                                   h->head_v);
             }
-            finish_row(w->own->sum_acc, l, w->own->row + (int64_t)head * h->head_v, h->head_v);
+            finish_row(w, w->own->sum_acc, l, w->own->row + (int64_t)head * h->head_v, h->head_v);
         }
         bm_site_put(w->k, w->attn, t, w->own->row);
     }

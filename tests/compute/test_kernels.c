@@ -421,6 +421,39 @@ static void vector_kernels_are_right_against_doubles(void **state)
     }
 }
 
+static void rotation_spreads_keeps_products_and_undoes_itself(void **state)
+{
+    enum { N = 70 };                             /* two groups, and six values that stay */
+    const bm_kernels *k[BM_ISA_COUNT];
+    int n_tables = tables(k);
+    float x[2][N], y[2][N], peak[32] = { [13] = 64 };
+    double before = 0, after = 0;
+    rng r = { 23 };
+
+    (void)state;
+    for (int i = 0; i < N; i++)
+        x[0][i] = 4 * next_float(&r), x[1][i] = next_float(&r);
+    memcpy(y, x, sizeof y);
+    ref()->rotate(y[0], N);
+    ref()->rotate(y[1], N);
+    for (int i = 0; i < N; i++)
+        before += (double)x[0][i] * x[1][i], after += (double)y[0][i] * y[1][i];
+    assert_near(after, before, 1e-4);
+    assert_memory_equal(y[0] + 64, x[0] + 64, 6 * sizeof(float));
+    for (int v = 0; v < n_tables; v++) {
+        float z[N];
+        memcpy(z, x[0], sizeof z);
+        k[v]->rotate(z, N);
+        assert_same_floats(y[0], z, N, k[v], "rotate");
+    }
+    ref()->rotate(y[0], N);
+    for (int i = 0; i < N; i++)
+        assert_near(y[0][i], x[0][i], 4e-6);
+    ref()->rotate(peak, 32);
+    for (int i = 0; i < 32; i++)
+        assert_near(fabs(peak[i]), 64 / sqrt(32.0), 1e-4);
+}
+
 /* ---- attention ---- */
 
 typedef struct attention {
@@ -666,6 +699,7 @@ int main(void)
         cmocka_unit_test(exp_is_within_its_bound_and_equal),
         cmocka_unit_test(vector_kernels_give_the_bits_of_the_reference),
         cmocka_unit_test(vector_kernels_are_right_against_doubles),
+        cmocka_unit_test(rotation_spreads_keeps_products_and_undoes_itself),
         cmocka_unit_test(attention_is_right_against_doubles),
         cmocka_unit_test(attention_gives_the_bits_of_the_reference),
         cmocka_unit_test(rows_together_equal_rows_alone),
