@@ -18,7 +18,18 @@ typedef struct attn_work {
     int rows[BM_ATTN_ROWS], n;   /* rows that see any of it */
     _Alignas(64) float wide[PAGE * WIDEN_DIM];       /* K, then V, of a page that many rows share */
     _Alignas(64) float scale[PAGE * MAX_GROUPS];     /* INT8: of V, [position][group] */
+    const unsigned char *ahead;  /* K, or V, of the next page, fetched while this one is read; NULL: none */
 } attn_work;
+
+/* Pages lie apart, and each is too short for the CPU to fetch ahead by itself. */
+LANES void fetch_ahead(const attn_work *w, size_t offset, size_t len_bytes)
+{
+    if (w->ahead != NULL)
+        for (size_t i = 0; i < len_bytes; i += 64)
+            __builtin_prefetch(w->ahead + offset + i);
+}
+
+LANES size_t value_bytes(bm_kv_type type) { return type == BM_KV_F32 ? 4 : type == BM_KV_F16 ? 2 : 1; }
 
 LANES int n_groups_of(int dim) { return (dim + BM_KV_GROUP - 1) / BM_KV_GROUP; }
 
@@ -51,6 +62,7 @@ LANES void score_block(const bm_attn_span *s, bm_kv_type type, const void *k, at
     }
     for (int d = 0; d < s->head_dim_k; d++) {
         v16 kd[SUBTILES];
+        fetch_ahead(w, (size_t)(sub * s->head_dim_k + d * n_sub) * 16 * value_bytes(type), (size_t)n_sub * 16 * value_bytes(type));
         if (type == BM_KV_INT8 && d % BM_KV_GROUP == 0) {
             UNROLL
             for (int i = 0; i < n_sub; i++)
@@ -92,6 +104,7 @@ LANES void value_block(const bm_attn_span *s, bm_kv_type type, const void *v, at
     int n_groups = n_groups_of(s->head_dim_v);
     for (int at = from; at < to; at++) {
         v16 vd[CHUNK];
+        fetch_ahead(w, (size_t)(at * s->head_dim_v + d) * value_bytes(type), (size_t)n_vec * 16 * value_bytes(type));
         UNROLL
         for (int i = 0; i < n_vec; i++) {
             vd[i] = load_kv(type, v, (size_t)at * (size_t)s->head_dim_v + (size_t)(d + 16 * i));
@@ -160,6 +173,7 @@ LANES void score_page_of(const bm_attn_span *s, bm_kv_type type, const void *k, 
 #define SCORE(rows_n) score_rows(s, type, k, w, w->rows + i, rows_n)
         ATTN_DISPATCH(SCORE)
 #undef SCORE
+        w->ahead = NULL;                         /* once is enough */
     }
 }
 
@@ -173,6 +187,7 @@ LANES void value_page_of(const bm_attn_span *s, bm_kv_type type, const void *v, 
 #define VALUE(rows_n) value_rows(s, type, v, w, rows, rows_n)
         ATTN_DISPATCH(VALUE)
 #undef VALUE
+        w->ahead = NULL;
     }
 }
 
@@ -310,21 +325,26 @@ static void attn_pages(const bm_attn_span *s, attn_work *w)
     const bm_kv_type type = s->type;
 
     for (int32_t begin = s->span_begin; begin < s->span_end; begin += PAGE) {
-        const unsigned char *page = s->pages[begin / PAGE];
+        const unsigned char *page = s->pages[begin / PAGE], *next = begin + PAGE < s->span_end ? s->pages[begin / PAGE + 1] : NULL;
         const void *wide;
         see_page(s, w, begin);
         if (w->n == 0)
             continue;
-        if ((wide = widen_page(s, page, true, w)) != NULL)
+        w->ahead = NULL;
+        if ((wide = widen_page(s, page, true, w)) != NULL) {
             score_page(s, BM_KV_F32, wide, w);
-        else
+        } else {
+            w->ahead = next;
             score_page(s, type, page, w);
+        }
         for (int i = 0; i < w->n; i++)
             softmax_page(s, w, w->rows[i]);
-        if ((wide = widen_page(s, page + s->v_offset, false, w)) != NULL)
+        if ((wide = widen_page(s, page + s->v_offset, false, w)) != NULL) {
             value_page(s, BM_KV_F32, wide, w);
-        else
+        } else {
+            w->ahead = next != NULL ? next + s->v_offset : NULL;
             value_page(s, type, page + s->v_offset, w);
+        }
     }
 }
 

@@ -203,7 +203,7 @@ static float sum_exp(const float *x, int64_t n, float max)
     return v_sum(sum);
 }
 
-static void rotate(float *x, int n)
+static void rotate_groups(float *x, int n)
 {
     const v16 by = v_set(0x1.6a09e6p-3f);        /* 1 / sqrt(32) */
 
@@ -383,7 +383,7 @@ static bool matmul_floats(const bm_packed *w, int64_t tile_begin, int64_t tile_e
 #define BM_KERNELS_TABLE(which, product) { \
     .isa = which, .quantize_row = quantize_row, .quantize_rows = quantize_rows, .matmul = product, .rmsnorm = rmsnorm, .layernorm = layernorm, \
     .silu_mul = silu_mul, .gelu_tanh_mul = gelu_tanh_mul, .add = add, .scale = scale, .softcap = softcap, .rope = rope, \
-    .rotate = rotate, .kv_store = kv_store, .attn_span = attn_span, .max = largest, .sum_exp = sum_exp, \
+    .rotate = rotate_groups, .kv_store = kv_store, .attn_span = attn_span, .max = largest, .sum_exp = sum_exp, \
     .lora_a = lora_a, .lora_b = lora_b, \
     .silu_back = silu_back, .gelu_tanh_back = gelu_tanh_back, .rmsnorm_back = rmsnorm_back, .layernorm_back = layernorm_back, \
     .attn_back = attn_back, .softmax_back = softmax_back, .dot = dot_product, .put_f16 = put_f16, .get_f16 = get_f16 }

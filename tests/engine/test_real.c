@@ -81,7 +81,7 @@ static bm_gen *start(const bm_gen_request *r)
     return gen;
 }
 
-typedef struct reply { int32_t tokens[64]; float logprobs[64]; int n; char text[1024]; } reply;
+typedef struct reply { int32_t tokens[128]; float logprobs[128]; int n; char text[1024]; } reply;
 
 static int64_t drafts_accepted, tokens_cached;
 static void finish(bm_gen *gen, reply *replies)
@@ -174,6 +174,39 @@ static void cached_prefixes_equal_cold_ones_bit_for_bit(void **state)
     assert_memory_equal(cold, cached, sizeof cold);
     assert_memory_equal(cold, together, sizeof cold);
     assert_true(tokens_cached > 1000);
+}
+
+/* Three pages each are enough to enter, four are needed at the end, and there are nine: some must leave and come back. */
+static void preempted_answers_equal_uninterrupted_ones_bit_for_bit(void **state)
+{
+    enum { N = 3, LENGTH = 100 };
+    static reply alone[N][1], crowded[N][1];
+    static int32_t prompts[N][LENGTH];
+    bm_engine_stats before, after;
+    bm_gen *gens[N];
+
+    NEEDS_MODEL();
+    memset(alone, 0, sizeof alone);
+    memset(crowded, 0, sizeof crowded);
+    bm_engine_get_stats(engine, &before);
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < N; i++) {
+            for (int t = 0; t < LENGTH; t++)
+                prompts[i][t] = 1000 + (t * 7919 + i * 104729) % 30000;
+            bm_gen_request r = { .prompt = prompts[i], .n_prompt = LENGTH, .max_tokens = 100, .n_choices = 1, .no_cache = true,
+                                 .sampling = bm_sampling_default(), .top_logprobs = 0, .ignore_eos = true };
+            gens[i] = start(&r);
+            if (pass == 0)
+                finish(gens[i], alone[i]);
+        }
+        for (int i = 0; i < N && pass == 1; i++)
+            finish(gens[i], crowded[i]);
+        bm_engine_give_back(engine, 0);
+        assert_true(bm_kv_budget_resize(&engine->budget, pass == 0 ? 9 * loaded->pools[0].stride : 256u << 20));
+    }
+    bm_engine_get_stats(engine, &after);
+    assert_true(after.preemptions > before.preemptions);
+    assert_memory_equal(alone, crowded, sizeof alone);
 }
 
 /* All that the drafter guesses is verified, whatever time says. */
@@ -441,11 +474,13 @@ int main(void)
     const struct CMUnitTest of_int8[] = {
         cmocka_unit_test(batched_answers_equal_lone_ones_bit_for_bit),
         cmocka_unit_test(cached_prefixes_equal_cold_ones_bit_for_bit),
+        cmocka_unit_test(preempted_answers_equal_uninterrupted_ones_bit_for_bit),
         cmocka_unit_test(speculation_gives_the_same_bytes),
     };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batched_answers_equal_lone_ones_bit_for_bit),
         cmocka_unit_test(cached_prefixes_equal_cold_ones_bit_for_bit),
+        cmocka_unit_test(preempted_answers_equal_uninterrupted_ones_bit_for_bit),
         cmocka_unit_test(speculation_gives_the_same_bytes),
         cmocka_unit_test(what_a_user_writes_stays_text),
         cmocka_unit_test(prompt_logprobs_equal_those_of_generation),
