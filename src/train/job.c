@@ -5,7 +5,7 @@
 #include "model/lora.h"
 
 #include <jansson.h>
-#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 typedef enum kind { INT, INT64, UINT64, FLOAT, DOUBLE, BOOL, NAME, STRING } kind;
@@ -101,9 +101,10 @@ static int read_number(const field *f, void *at, const json_t *value, const char
 static int read_name(const field *f, void *at, const json_t *value, const char *where, bm_error *err)
 {
     const char *s = json_string_value(value);
-    bm_buf known = { 0 };
+    char known[160] = "one of ";
 
     for (int i = 0; f->names[i] != NULL; i++) {
+        size_t len = strlen(known);
         if (s != NULL && strcmp(s, f->names[i]) == 0) {
             if (f->names == precision_names)
                 *(bool *)at = i == 1;
@@ -111,11 +112,9 @@ static int read_name(const field *f, void *at, const json_t *value, const char *
                 *(int *)at = i;
             return 0;
         }
-        bm_buf_printf(&known, "%s%s", i > 0 ? ", " : "one of ", f->names[i]);
+        snprintf(known + len, sizeof known - len, "%s%s", i > 0 ? ", " : "", f->names[i]);
     }
-    wrong(where, f->key, known.failed ? "another name" : known.data, err);
-    bm_buf_done(&known);
-    return BM_INVALID;
+    return wrong(where, f->key, known, err);
 }
 
 static int read_field(const field *f, void *at, const json_t *value, const char *where, bm_error *err)
@@ -191,20 +190,19 @@ static const char *site_name(int site)
 
 static int add_site(const char *name, size_t len, unsigned *sites, bm_error *err)
 {
-    bm_buf known = { 0 };
+    char known[200] = "";
 
     for (int s = 0; s < BM_LORA_SITES; s++) {
         const char *full = bm_lora_hf_name((bm_lora_site)s), *last = site_name(s);
+        size_t at = strlen(known);
         if ((strlen(last) == len && strncmp(last, name, len) == 0) || (strlen(full) == len && strncmp(full, name, len) == 0)) {
             *sites |= 1u << s;
             return 0;
         }
-        bm_buf_printf(&known, " %s", last);
+        snprintf(known + at, sizeof known - at, " %s", last);
     }
     bm_fail(err, BM_INVALID, "there is no linear map '%.*s'", len < 60 ? (int)len : 60, name);
-    bm_hint(err, "all-linear, or some of%s", known.failed ? "" : known.data);
-    bm_buf_done(&known);
-    return BM_INVALID;
+    return bm_hint(err, "all-linear, or some of%s", known);
 }
 
 int bm_tune_sites(const char *names, unsigned *sites, bm_error *err)
