@@ -63,6 +63,7 @@ typedef struct baimo_options {
     const char *kv_type;         /* of the KV cache: NULL or "f16", or "int8": half the memory. Not with exact */
     int no_speculation;          /* non-zero: compute one token at a time; answers are the same bytes either way */
     const char *name;            /* for messages; NULL: the file's name */
+    const char *adapter;         /* a LoRA adapter made for this file, in every answer: a directory of PEFT's or a GGUF; NULL: none */
     /* Called while the weights are read, with bytes done and in all; non-zero stops with BAIMO_CANCELED. */
     int (*progress)(void *arg, uint64_t done, uint64_t total);
     void *progress_arg;

@@ -360,10 +360,10 @@ static void on_notice(void *arg, const char *line)
     fprintf(stderr, "baimo: %s\n", line);
 }
 
-static int open_model(chat *c, const bm_shelf_model *row)
+static int open_model(chat *c, const bm_shelf_model *row, const char *adapter)
 {
     char *packs = cli_pack_dir(c->no_pack);
-    baimo_options options = { .packs = packs, .notice = on_notice, .threads = (int)c->n_threads, .context = (int)c->n_ctx, .exact = c->exact,
+    baimo_options options = { .packs = packs, .notice = on_notice, .threads = (int)c->n_threads, .context = (int)c->n_ctx, .exact = c->exact, .adapter = adapter,
                               .name = row->name, .no_speculation = c->no_speculation, .kv_type = c->kv_type,
                               .progress = on_progress, .progress_arg = c };
     baimo_error err;
@@ -386,14 +386,22 @@ static int open_model(chat *c, const bm_shelf_model *row)
 static bool is_prompt(const char *arg) { return strpbrk(arg, " \n?!") != NULL; }
 
 /* MODEL and PROMPT out of the arguments. */
-static int pick_model(int n, char **argv, bm_shelf_model *row, const char **prompt, bm_error *err)
+static int pick_model(int n, char **argv, bm_shelf_model *row, char adapter[4096], const char **prompt, bm_error *err)
 {
+    bm_shelf_target target;
     bm_store *store = NULL;
     bm_error no_store = { 0 };
     int rc;
 
     *prompt = n > 1 ? argv[1] : NULL;
     cli_open_store(&store, &no_store);       /* a path needs none */
+    if (store != NULL && bm_shelf_find_target(store, n > 0 ? argv[0] : NULL, &target, NULL) == 0 && target.adapter.id != 0) {
+        *row = target.model;
+        snprintf(adapter, 4096, "%s", target.adapter.path);
+        rc = bm_shelf_check_present(row, err);
+        bm_store_close(store);
+        return rc;
+    }
     rc = bm_shelf_resolve(store, n > 0 ? argv[0] : NULL, row, err);
     if (rc < 0 && n == 1 && is_prompt(argv[0])) {
         *prompt = argv[0];
@@ -441,7 +449,7 @@ static char *whole_prompt(const char *prompt, int *rc)
     return text;
 }
 
-static int run(chat *c, const bm_shelf_model *row, const char *prompt)
+static int run(chat *c, const bm_shelf_model *row, const char *adapter, const char *prompt)
 {
     int rc;
     char *text = whole_prompt(prompt, &rc);
@@ -450,7 +458,7 @@ static int run(chat *c, const bm_shelf_model *row, const char *prompt)
         return rc;
     if (text == NULL && (c->raw || c->json))
         return cli_usage_error("chat", "%s needs a PROMPT", c->raw ? "--raw" : "--json");
-    if ((rc = open_model(c, row)) != 0 || start_anew(c) < 0) {
+    if ((rc = open_model(c, row, adapter)) != 0 || start_anew(c) < 0) {
         bm_free(text);
         return rc != 0 ? rc : 1;
     }
@@ -520,13 +528,14 @@ int cmd_chat(int argc, char **argv)
     if (c.seed < 0)
         random_seed(&c);
     c.tty = isatty(STDOUT_FILENO);
+    char adapter[4096] = "";
     bm_shelf_model *row = bm_zalloc(sizeof *row);
     if (row == NULL || (c.messages = json_array()) == NULL)
         return bm_fail(&err, BM_NOMEM, "no memory"), bm_free(row), cli_fail(&err);
-    if (pick_model(n, argv, row, &prompt, &err) < 0)
+    if (pick_model(n, argv, row, adapter, &prompt, &err) < 0)
         rc = cli_fail(&err);
     else
-        rc = run(&c, row, prompt);
+        rc = run(&c, row, adapter[0] != '\0' ? adapter : NULL, prompt);
     baimo_close(c.model);
     json_decref(c.messages);
     bm_buf_done(&c.content);

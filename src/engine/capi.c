@@ -9,6 +9,7 @@
 #include "engine/backend.h"
 #include "engine/engine_internal.h"
 #include "text/reasoning.h"
+#include "model/adapter_file.h"
 
 struct baimo {
     bm_engine *engine;
@@ -42,6 +43,21 @@ static bool on_progress(void *arg, uint64_t done, uint64_t total)
     return m->progress(m->progress_arg, done, total) == 0;
 }
 
+static int open_adapter(baimo *m, const char *path, bm_error *err)
+{
+    const bm_model *model = bm_loaded_model(m->loaded);
+    bm_adapter_file file;
+    bm_adapter *adapter;
+    int rc = bm_adapter_file_read(&file, model, path, err);
+
+    if (rc == 0 && (rc = bm_adapter_new(&adapter, model, file.matrices, file.n, err)) == 0) {
+        rc = bm_backend_adapted(&m->backend, m->engine, m->loaded, adapter, err);
+        bm_adapter_free(adapter);
+    }
+    bm_adapter_file_done(&file);
+    return rc;
+}
+
 static int open_model(baimo *m, const char *path, const baimo_options *o, bm_error *err)
 {
     bm_engine_options engine = { .n_threads = o->threads, .no_speculation = o->no_speculation != 0 };
@@ -61,6 +77,8 @@ static int open_model(baimo *m, const char *path, const baimo_options *o, bm_err
     }
     if ((rc = bm_engine_new(&m->engine, &engine, err)) < 0 || (rc = bm_engine_load(&m->loaded, m->engine, path, &load, err)) < 0)
         return rc;
+    if (o->adapter != NULL)
+        return open_adapter(m, o->adapter, err);
     return bm_backend_local(&m->backend, m->engine, m->loaded, err);
 }
 
