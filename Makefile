@@ -126,7 +126,8 @@ FUZZ_CFLAGS = -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=u
 FUZZ_LIB  := $(filter-out src/compute/kernels_%,$(foreach d,base format text,$(wildcard src/$(d)/*.c)) \
              $(wildcard src/compute/quant*.c)) $(wildcard src/server/request*.c src/server/fields*.c \
              src/train/example*.c src/eval/yaml*.c src/eval/task*.c src/eval/docs*.c) \
-             $(foreach f,source known literal fields words,src/eval/$(f).c) src/train/mask.c src/train/rows.c src/train/scan.c src/train/source.c
+             $(foreach f,source known literal fields words,src/eval/$(f).c) src/train/mask.c src/train/rows.c src/train/scan.c src/train/source.c \
+             src/server/multipart.c
 build/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_LIB)
 	@mkdir -p $(@D)
 	clang $(FUZZ_CFLAGS) -o $@ $^ $(PKG_LIBS) -lm

@@ -93,7 +93,8 @@ static int tune_start(int argc, char **argv)
     bm_tune_defaults(r);
     const cli_option options[] = {
         { "model", "-m", CLI_STR, &r->model, 0, 0, "NAME", "the model of the shelf to tune" },
-        { "data", NULL, CLI_LIST, &o.data, 0, 0, "FILE[@W]", "rows to train on, a file or a set of `baimo data ls`; several\nare mixed by weight W (default 1)" },
+        { "data", NULL, CLI_LIST, &o.data, 0, 0, "FILE[@W]",
+          "rows to train on, a file or a set of `baimo data ls`; several\nare mixed by weight W (default 1)" },
         { "name", NULL, CLI_STR, &r->name, 0, 0, "NAME", "the adapter's name on the shelf" },
         { "method", NULL, CLI_STR, &r->method, 0, 0, "sft|dpo", "answers, or preferences (default: by looking at the rows)" },
         { "targets", NULL, CLI_STR, &r->targets, 0, 0, "LIST", "all-linear (default), or names such as q_proj,v_proj" },
@@ -193,7 +194,8 @@ static int tune_follow(int argc, char **argv)
 {
     bool json = false;
     const cli_option options[] = { { "json", NULL, CLI_FLAG, &json, 0, 0, NULL, "metrics as JSON, a line per step" }, { .name = NULL } };
-    const cli_command self = { "tune follow", "RUN [--json]", "See a tuning until it has ended. Without a running server, this command goes on with it.",
+    const cli_command self = { "tune follow", "RUN [--json]",
+                               "See a tuning until it has ended. Without a running server, this command goes on with it.",
                                "baimo tune follow me", options };
 
     return cli_with_run(&self, argc, argv, "tune", &json, do_follow);
@@ -222,7 +224,8 @@ static int tune_rm(int argc, char **argv)
 {
     bool json = false;
     const cli_option options[] = { { "json", NULL, CLI_FLAG, &json, 0, 0, NULL, "for programs" }, { .name = NULL } };
-    const cli_command self = { "tune rm", "RUN", "Take an ended tuning out of the records, with its checkpoints.", "baimo tune rm me", options };
+    const cli_command self = { "tune rm", "RUN", "Take an ended tuning out of the records, with its checkpoints.",
+                               "baimo tune rm me", options };
 
     return cli_with_run(&self, argc, argv, "tune", &json, cli_run_rm);
 }

@@ -52,8 +52,8 @@ static void print_estimate(const dry *d)
     json_array_foreach (json_object_get(d->start, "data"), i, set) {
         printf("%-8s ", i == 0 ? "data" : "");
         cli_print_safe(text_of(set, "path"));
-        printf(": %.0f rows, %.0f held back, %.0f tokens, %.0f with loss, %.0f bad rows\n", number(set, "rows"), number(set, "valid_rows"),
-               number(set, "tokens"), number(set, "target_tokens"), number(set, "bad"));
+        printf(": %.0f rows, %.0f held back, %.0f tokens, %.0f with loss, %.0f bad rows\n", number(set, "rows"),
+               number(set, "valid_rows"), number(set, "tokens"), number(set, "target_tokens"), number(set, "bad"));
     }
     cli_size_text(memory, (uint64_t)number(d->estimate, "memory_bytes"));
     cli_duration_text(time, number(d->estimate, "seconds"));

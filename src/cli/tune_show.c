@@ -84,11 +84,13 @@ void cli_curve_text(bm_buf *out, const bm_tune_point *points, size_t n, int widt
 
 static void svg_line(bm_buf *out, const bm_tune_point *p, size_t n, const range *r, bool valid, const char *color)
 {
+    double steps = r->last == r->first ? 1 : (double)(r->last - r->first);
+
     bm_buf_printf(out, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"1.5\" points=\"", color);
     for (size_t i = 0; i < n; i++) {
         double y = valid ? p[i].valid_loss : p[i].loss;
         if (!isnan(y))
-            bm_buf_printf(out, "%.1f,%.1f ", 60 + (double)(p[i].step - r->first) / (double)(r->last - r->first + (r->last == r->first)) * 560,
+            bm_buf_printf(out, "%.1f,%.1f ", 60 + (double)(p[i].step - r->first) / steps * 560,
                           30 + (r->high - y) / (r->high - r->low) * 280);
     }
     bm_buf_puts(out, "\"/>\n");
@@ -121,7 +123,8 @@ void cli_curve_svg(bm_buf *out, const bm_tune_point *points, size_t n, const cha
         svg_line(out, points, n, &r, false, "#1f77b4");
         svg_line(out, points, n, &r, true, "#d62728");
     }
-    bm_buf_puts(out, "<text x=\"60\" y=\"350\" fill=\"#1f77b4\">loss</text>\n<text x=\"100\" y=\"350\" fill=\"#d62728\">held-back rows</text>\n</svg>\n");
+    bm_buf_puts(out, "<text x=\"60\" y=\"350\" fill=\"#1f77b4\">loss</text>\n"
+                     "<text x=\"100\" y=\"350\" fill=\"#d62728\">held-back rows</text>\n</svg>\n");
 }
 
 /* ---- show ---- */
@@ -289,7 +292,9 @@ int cmd_tune_show(int argc, char **argv)
         { "svg", NULL, CLI_STR, &svg, 0, 0, "FILE", "write the loss curve there" },
         { "json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "for programs" },
         { .name = NULL } };
-    const cli_command self = { "tune show", "RUN [--svg FILE]", "What a tuning was asked for and what came out, with its loss curve. RUN is an id, a name, or the\nfirst characters of an id.",
+    const cli_command self = { "tune show", "RUN [--svg FILE]",
+                               "What a tuning was asked for and what came out, with its loss curve. RUN is an id, a name, or the\n"
+                               "first characters of an id.",
                                "baimo tune show me --svg curve.svg", options };
     bm_store *store;
     bm_error err;

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -210,6 +211,32 @@ static int is_alive(const char *dir, bm_error *err)
     return rc;
 }
 
+/* Its parent may have died between starting it and writing its pid down: the process whose command line ends with "job DIR". */
+static pid_t find_process(const char *dir)
+{
+    DIR *proc = opendir("/proc");
+    struct dirent *e;
+    char path[300], end[4200], text[8192];
+    size_t len, want = (size_t)snprintf(end, sizeof end, "job%c%.4096s", 0, dir) + 1;
+    pid_t found = 0;
+
+    while (proc != NULL && found == 0 && (e = readdir(proc)) != NULL) {
+        if (e->d_name[0] < '1' || e->d_name[0] > '9')
+            continue;
+        snprintf(path, sizeof path, "/proc/%s/cmdline", e->d_name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text);
+        if (fd >= 0)
+            close(fd);
+        len = n < 0 ? 0 : (size_t)n;
+        if (len > want && text[len - want - 1] == '\0' && memcmp(text + len - want, end, want) == 0)
+            found = (pid_t)atol(e->d_name);
+    }
+    if (proc != NULL)
+        closedir(proc);
+    return found;
+}
+
 int bm_child_find(bm_child *out, const char *dir, bm_error *err)
 {
     bm_buf path = { 0 };
@@ -226,6 +253,8 @@ int bm_child_find(bm_child *out, const char *dir, bm_error *err)
     if (!path.failed && bm_read_file(&text, &len, path.data, 64, NULL) == 0 && sscanf(text, "%ld %lld", &pid, &start) == 2 &&
         pid > 1 && start_time((pid_t)pid) == start)
         *out = (bm_child){ .pid = (pid_t)pid, .start = start };
+    else if ((pid = find_process(dir)) > 1)
+        *out = (bm_child){ .pid = (pid_t)pid, .start = start_time((pid_t)pid) };
     bm_free(text);
     bm_buf_done(&path);
     return 1;

@@ -328,7 +328,8 @@ static void end_dead(bm_jobs *jobs, job *j, const bm_child_end *end)
     char why[200];
 
     if (j->flooded)
-        snprintf(why, sizeof why, "its process wrote more events than a job may, and was killed at step %lld", (long long)j->run.step);
+        snprintf(why, sizeof why, "its process wrote more events than a job may, and was killed at step %lld",
+                 (long long)j->run.step);
     else if (end->signal != 0)
         snprintf(why, sizeof why, "its process was killed by signal %d (%s) at step %lld", end->signal, strsignal(end->signal),
                  (long long)j->run.step);

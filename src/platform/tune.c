@@ -333,7 +333,8 @@ static int check_job(const bm_buf *text, bm_error *err)
     return rc;
 }
 
-static int write_job(bm_store *store, const bm_tune_request *r, const bm_shelf_model *model, bool dry_run, bm_buf *out, bm_error *err)
+static int write_job(bm_store *store, const bm_tune_request *r, const bm_shelf_model *model, bool dry_run, bm_buf *out,
+                     bm_error *err)
 {
     bm_json j = { out, false };
     int rc;
@@ -380,7 +381,8 @@ int bm_tune_create(bm_store *store, const bm_tune_request *request, int64_t key_
 
     *out = (bm_run_row){ 0 };
     if ((rc = check_ranges(request, err)) < 0 || (rc = check_name(store, request->name, err)) < 0 ||
-        (rc = resolve_model(store, request->model, &model, err)) < 0 || (rc = write_job(store, request, &model, false, &job, err)) < 0)
+        (rc = resolve_model(store, request->model, &model, err)) < 0 ||
+        (rc = write_job(store, request, &model, false, &job, err)) < 0)
         goto out;
     snprintf(row.name, sizeof row.name, "%s", request->name);
     snprintf(row.model, sizeof row.model, "%s", model.name);

@@ -252,7 +252,8 @@ static int fill_files(bm_ask *ask)
     size_t n;
     int rc;
 
-    if ((rc = bm_ask_param(ask, "after", after, sizeof after)) < 0 || (rc = bm_ask_param(ask, "purpose", purpose, sizeof purpose)) < 0 ||
+    if ((rc = bm_ask_param(ask, "after", after, sizeof after)) < 0 ||
+        (rc = bm_ask_param(ask, "purpose", purpose, sizeof purpose)) < 0 ||
         (rc = bm_ask_count(ask, "limit", 1, MOST_ROWS, MOST_ROWS, &most)) < 0)
         return rc;
     filter.after = after, filter.purpose = purpose, filter.most = (size_t)most + 1;

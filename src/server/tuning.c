@@ -68,7 +68,8 @@ static void write_data(bm_json *j, const bm_run_row *run)
     for (size_t i = 0; i < 2; i++) {
         const char *path = json_string_value(json_object_get(json_array_get(list, i), "path"));
         const char *slash = path == NULL ? NULL : strrchr(path, '/');
-        bm_json_kstr(j, i == 0 ? "training_file" : "validation_file", slash != NULL ? slash + 1 : path != NULL ? path : i == 0 ? "" : NULL);
+        const char *name = slash != NULL ? slash + 1 : path;
+        bm_json_kstr(j, i == 0 ? "training_file" : "validation_file", name == NULL && i == 0 ? "" : name);
     }
     json_decref(list);
 }
@@ -189,7 +190,8 @@ static int take_method(bm_ask *ask, bm_tune_request *r, const json_t *method)
     if (method == NULL || json_is_null(method))
         return 0;
     if (type == NULL || (strcmp(type, "supervised") != 0 && strcmp(type, "dpo") != 0))
-        return refuse(ask, "method.type", "method.type: expected supervised or dpo, found '%.40s'", type == NULL ? "nothing" : type);
+        return refuse(ask, "method.type", "method.type: expected supervised or dpo, found '%.40s'",
+                      type == NULL ? "nothing" : type);
     r->method = strcmp(type, "dpo") == 0 ? "dpo" : "sft";
     return take_hyperparameters(ask, r, json_object_get(json_object_get(method, type), "hyperparameters"),
                                 strcmp(type, "dpo") == 0 ? "method.dpo.hyperparameters" : "method.supervised.hyperparameters");
@@ -281,7 +283,8 @@ static int create(bm_ask *ask, json_t *body, bm_run_row *run)
     if ((rc = take_hyperparameters(ask, &r, json_object_get(body, "hyperparameters"), "hyperparameters")) == 0 &&
         (rc = take_method(ask, &r, json_object_get(body, "method"))) == 0 &&
         (rc = take_file(ask, body, "training_file", &train)) == 0 && (rc = take_file(ask, body, "validation_file", &valid)) == 0 &&
-        (rc = find_model(ask, model, &row)) == 0 && (rc = name_adapter(ask, row.name, json_object_get(body, "suffix"), name)) == 0) {
+        (rc = find_model(ask, model, &row)) == 0 &&
+        (rc = name_adapter(ask, row.name, json_object_get(body, "suffix"), name)) == 0) {
         r.model = row.name;
         r.name = name;
         r.data[0].path = train.data;
@@ -347,7 +350,8 @@ static int fill_jobs(bm_ask *ask)
     size_t n;
     int rc;
 
-    if ((rc = bm_ask_param(ask, "after", after, sizeof after)) < 0 || (rc = bm_ask_count(ask, "limit", 1, MOST_ROWS, 20, &most)) < 0)
+    if ((rc = bm_ask_param(ask, "after", after, sizeof after)) < 0 ||
+        (rc = bm_ask_count(ask, "limit", 1, MOST_ROWS, 20, &most)) < 0)
         return rc;
     filter.after = after, filter.most = (size_t)most + 1;
     if ((rc = bm_runs_list(ask->server->options.store, &filter, &rows, &n, &ask->err)) < 0)

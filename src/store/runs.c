@@ -113,7 +113,8 @@ static int list_locked(bm_store *store, const bm_runs_filter *f, void **rows, si
 #define WHERE "SELECT " COLUMNS " FROM run WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR state = ?2 OR (?2 = 'open' AND " \
               "state IN ('queued', 'running', 'stopping'))) AND (?3 IS NULL OR name = ?3) AND (?6 = 0 OR key_id = ?6) AND "
     rc = bm_query_open(&query, &store->reader, err,
-                       f->oldest_first ? WHERE "number > ?4 ORDER BY number LIMIT ?5" : WHERE "number < ?4 ORDER BY number DESC LIMIT ?5",
+                       f->oldest_first ? WHERE "number > ?4 ORDER BY number LIMIT ?5"
+                                       : WHERE "number < ?4 ORDER BY number DESC LIMIT ?5",
                        "sssiii", f->kind, f->state, f->name, edge, most, f->key_id);
 #undef WHERE
     if (rc < 0)
@@ -149,7 +150,8 @@ int bm_runs_change(bm_store *store, int64_t number, const char *from, const char
     if (rc < 0)
         return rc;
     /* The names of states hold no comma and none is part of another. */
-    if ((rc = bm_db_run(db, err, "UPDATE run SET state = ? WHERE number = ? AND instr(?, state) > 0", "sis", to, number, from)) == 0)
+    if ((rc = bm_db_run(db, err, "UPDATE run SET state = ? WHERE number = ? AND instr(?, state) > 0", "sis", to, number,
+                        from)) == 0)
         changed = sqlite3_changes(db->handle) > 0;
     rc = bm_db_end(db, rc, err);
     return rc < 0 ? rc : changed;

@@ -427,6 +427,25 @@ static void an_adopted_child_can_be_stopped_and_one_that_ended_meanwhile_is_conc
     bm_jobs_free(jobs);
 }
 
+static void a_child_whose_pid_was_not_written_down_is_found(void **state)
+{
+    bm_error err;
+
+    (void)state;
+    write_script(polite);
+    bm_run_row run = a_run("one");
+    bm_store_close(store);
+    crash_a_server(&run);
+    unlink(path_of(&run, "pid"));
+    assert_int_equal(bm_store_open(&store, home, &err), 0);
+    assert_int_equal(bm_job_stop(store, run.id, &err), 0);
+    bm_jobs *jobs = open_jobs(false);
+    bm_run_row now = wait_state(&run, "stopped");
+    assert_int_equal(access(path_of(&run, "checkpoint"), F_OK), 0);
+    bm_run_row_done(&now);
+    bm_jobs_free(jobs);
+}
+
 static void a_run_is_looked_after_by_one_process(void **state)
 {
     (void)state;
@@ -455,7 +474,8 @@ static void children_are_idle_first_to_go_and_inherit_nothing(void **state)
     setenv("SECRET_API_KEY", "hidden", 1);
     int leak = dup(0);                   /* a descriptor without CLOEXEC */
     /* Field 41 of stat is the policy: 5 is SCHED_IDLE. */
-    write_script("until [ -e pid ]; do sleep 0.01; done; { cut -d' ' -f41 /proc/$$/stat; cat /proc/$$/oom_score_adj; ulimit -c; ulimit -d; echo \"[$SECRET_API_KEY]\";"
+    write_script("until [ -e pid ]; do sleep 0.01; done\n"
+                 "{ cut -d' ' -f41 /proc/$$/stat; cat /proc/$$/oom_score_adj; ulimit -c; ulimit -d; echo \"[$SECRET_API_KEY]\";"
                  " for f in /proc/$$/fd/*; do n=${f##*/}; [ $n -gt 3 ] && [ $n -lt 10 ] && [ -e $f ] && echo $n; done; } > facts\n"
                  "say '{\"event\":\"done\",\"result\":{\"loss\":1.5}}'");
     bm_run_row run = { .kind = "tune", .name = "one", .settings = (char *)(uintptr_t)"{\"memory_mib\":1024}" };
@@ -576,6 +596,7 @@ int main(void)
         T(the_end_of_the_server_queues_the_run_for_the_next),
         T(a_child_that_outlived_its_server_is_adopted),
         T(an_adopted_child_can_be_stopped_and_one_that_ended_meanwhile_is_concluded),
+        T(a_child_whose_pid_was_not_written_down_is_found),
         T(a_run_is_looked_after_by_one_process),
         T(children_are_idle_first_to_go_and_inherit_nothing),
         T(children_make_way_for_requests),
