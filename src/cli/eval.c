@@ -1,6 +1,7 @@
 /* eval.c - `baimo eval run | tasks | ls | follow | stop | resume | rm`. Runs live in the store of the home; who works on them is its
  * running server, or else this command in the foreground. */
 #include "cli/eval.h"
+#include "base/json_out.h"
 #include "base/mem.h"
 #include "cli/runs.h"
 #include "cli/tune.h"
@@ -52,6 +53,20 @@ int cli_eval_do(bm_store *store, const bm_eval_request *request, bool silent, bm
     return rc;
 }
 
+int cli_eval_print(json_t *results)
+{
+    bm_buf text = { 0 };
+    bm_json j = { &text, false };
+    bool ok;
+
+    bm_json_value(&j, results);
+    bm_buf_putc(&text, '\n');
+    ok = !text.failed && fwrite(text.data, 1, text.len, stdout) == text.len;
+    bm_buf_done(&text);
+    json_decref(results);
+    return ok ? 0 : 1;
+}
+
 /* The results, as a table or as they are; 1 when documents failed. */
 static int print_results(bm_store *store, const bm_run_row *run, bool as_json)
 {
@@ -64,7 +79,7 @@ static int print_results(bm_store *store, const bm_run_row *run, bool as_json)
         return cli_fail(&err);
     json_int_t failed = json_integer_value(json_object_get(results, "failed"));
     if (as_json) {
-        rc = cli_print_json(results);
+        rc = cli_eval_print(results);
     } else if (bm_results_table(&table, results, &err) < 0) {
         json_decref(results);
         rc = cli_fail(&err);

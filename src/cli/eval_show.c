@@ -42,7 +42,7 @@ static int print_samples(bm_store *store, const bm_run_row *run, const char *tas
     if (rc == 0 && (rc = bm_read_file(&text, &len, path.data, MAX_SAMPLES, err)) == 0)
         for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
             *end = '\0';
-            json_t *o = failed ? json_loads(line, 0, NULL) : NULL;
+            json_t *o = failed ? json_loads(line, JSON_ALLOW_NUL, NULL) : NULL;
             if (!failed || json_object_get(o, "error") != NULL)
                 puts(line);
             json_decref(o);
@@ -84,7 +84,7 @@ static int show(bm_store *store, const bm_run_row *run, const show_options *o)
             if (rc == 0 && (o->task == NULL || strcmp(o->task, task) == 0))
                 rc = print_samples(store, run, task, o->failed, &err);
     } else if (o->json) {
-        return cli_print_json(results);
+        return cli_eval_print(results);
     } else if ((rc = bm_results_table(&table, results, &err)) == 0) {
         print_head(run, results);
         fputs(table.data ? table.data : "", stdout);

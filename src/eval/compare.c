@@ -20,7 +20,7 @@ static json_t *next_line(lines *l)
 
     if (end == NULL)
         return NULL;
-    o = json_loadb(l->text + l->at, (size_t)(end - l->text) - l->at, 0, NULL);
+    o = json_loadb(l->text + l->at, (size_t)(end - l->text) - l->at, JSON_ALLOW_NUL, NULL);
     l->at = (size_t)(end - l->text) + 1;
     return o;
 }

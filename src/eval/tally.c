@@ -182,7 +182,7 @@ static int grow(bm_tally *t, bm_error *err)
 int bm_tally_add(bm_tally *t, const char *line, size_t len, bm_error *err)
 {
     json_error_t why;
-    json_t *o = json_loadb(line, len, JSON_REJECT_DUPLICATES, &why), *id = json_object_get(o, "doc_id");
+    json_t *o = json_loadb(line, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why), *id = json_object_get(o, "doc_id");
     int rc;
 
     if (!json_is_integer(id) || json_integer_value(id) != (json_int_t)t->n || (!json_object_get(o, "filters") && !json_object_get(o, "error"))) {

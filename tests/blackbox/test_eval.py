@@ -1,0 +1,197 @@
+"""baimo eval from outside: runs and their records, resumed after kills, compared, gated; aliases that move and a server that follows."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import PATIENCE, PROGRAM, ROOT, TINY
+
+ADAPTER = ROOT / "tests" / "oracle" / "adapters" / "llama"
+TASK = """task: colours
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: colours.jsonl
+output_type: multiple_choice
+test_split: test
+doc_to_text: "{{question}}"
+doc_to_target: gold
+doc_to_choice: choices
+metric_list:
+  - metric: acc
+  - metric: acc_norm
+metadata:
+  version: 1.0
+"""
+TALK = """task: talk
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: colours.jsonl
+output_type: generate_until
+test_split: test
+doc_to_text: "{{question}}"
+doc_to_target: "{{choices[gold]}}"
+generation_kwargs:
+  until: ["."]
+  max_gen_toks: 8
+metric_list:
+  - metric: exact_match
+    ignore_case: true
+metadata:
+  version: 1.0
+"""
+
+
+@pytest.fixture
+def bank(tmp_path):
+    """A home with the tiny model and an adapter of it, and a bank of two tasks over forty rows."""
+    rows = [{"question": f"the colour of the {thing} number {i} is", "choices": ["red", "green and blue", "yellow"], "gold": i % 3}
+            for i, thing in enumerate(["fox", "dog", "river", "forest"] * 10)]
+    (tmp_path / "colours.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "colours.yaml").write_text(TASK)
+    (tmp_path / "talk.yaml").write_text(TALK)
+    call(tmp_path, "shelf", "add", TINY, "--name", "tiny")
+    call(tmp_path, "shelf", "add", ADAPTER, "--base", "tiny", "--name", "tuned")
+    return tmp_path
+
+
+def environment(bank):
+    return {**os.environ, "BAIMO_HOME": str(bank / "home")}
+
+
+def call(bank, *args, code=0):
+    p = subprocess.run([PROGRAM, *map(str, args)], env=environment(bank), capture_output=True, text=True, timeout=PATIENCE, cwd=bank)
+    assert p.returncode == code, (args, p.stdout, p.stderr)
+    return p
+
+
+def evaluate(bank, model, name, *args, code=0):
+    p = call(bank, "eval", "run", "--model", model, "--tasks", "colours.yaml,talk.yaml", "--name", name, "--json", *args, code=code)
+    return json.loads(p.stdout)
+
+
+def samples(bank, name):
+    run = [r for r in json.loads(call(bank, "eval", "ls", "--json").stdout)["runs"] if r["name"] == name][0]
+    folder = bank / "home" / "jobs" / run["id"]
+    return {f.name: f.read_bytes() for f in sorted(folder.glob("samples_*.jsonl"))}, folder
+
+
+def without_times(results):
+    return {k: v for k, v in results.items() if k != "run"}
+
+
+def test_a_run_is_a_record(bank):
+    r = evaluate(bank, "tiny", "first")
+    assert r["results"]["colours"]["sample_len"] == 40 and 0 <= r["results"]["colours"]["acc,none"] <= 1
+    assert r["n-samples"]["talk"] == {"original": 40, "effective": 40} and r["failed"] == 0
+    assert len(r["inputs"]["model_sha256"]) == 64 and len(r["inputs"]["tasks"]["colours"]["data_sha256"]) == 64
+    lines = [json.loads(x) for x in call(bank, "eval", "show", "first", "--samples", "--task", "colours").stdout.splitlines()]
+    assert [x["doc_id"] for x in lines] == list(range(40))
+    hits = [x["filters"]["none"]["metrics"]["acc"] for x in lines]
+    best = [max(range(3), key=lambda c: x["requests"][c]["logprob"]) for x in lines]
+    assert hits == [float(b == x["target"]) for b, x in zip(best, lines)]
+    assert abs(sum(hits) / 40 - r["results"]["colours"]["acc,none"]) < 1e-12
+    table = call(bank, "eval", "show", "first").stdout
+    assert "|colours" in table and "|acc_norm" in table and "±" in table
+    assert call(bank, "eval", "export", "first", "--format", "csv").stdout.startswith("task,version,filter")
+    page = call(bank, "eval", "export", "first", "--format", "html").stdout
+    assert page.startswith("<!doctype html>") and "colours" in page and "http" not in page.split("<body>")[1]
+
+
+def test_the_same_bytes_at_any_thread_count_and_after_kills(bank):
+    whole = without_times(evaluate(bank, "tiny", "one", "--threads", "1"))
+    before, _ = samples(bank, "one")
+    assert without_times(evaluate(bank, "tiny", "three", "--threads", "3")) == whole
+    assert samples(bank, "three")[0] == before
+    done = evaluate(bank, "tiny", "killed", "--limit", "0")
+    _, folder = samples(bank, "killed")
+    job = folder / "job.json"
+    for keep in (0, 7, 39):
+        again = bank / f"again{keep}"
+        again.mkdir()
+        shutil.copy(job, again)
+        p = subprocess.Popen([PROGRAM, "job", str(again)], env=environment(bank), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + PATIENCE
+        file = again / "samples_colours.jsonl"
+        while p.poll() is None and time.monotonic() < end and (not file.exists() or file.read_bytes().count(b"\n") < keep):
+            pass
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+        subprocess.run([PROGRAM, "job", str(again)], env=environment(bank), check=True, capture_output=True, timeout=PATIENCE)
+        assert {f.name: f.read_bytes() for f in sorted(again.glob("samples_*.jsonl"))} == before
+        assert without_times(json.loads((again / "results.json").read_text())) == without_times(done)
+
+
+def test_what_fails_is_a_row_and_the_others_are_scored(bank):
+    rows = (bank / "colours.jsonl").read_text().splitlines()
+    long = json.loads(rows[5])
+    long["question"] = "the river " * 3000
+    rows[5] = json.dumps(long)
+    (bank / "colours.jsonl").write_text("\n".join(rows) + "\n")
+    r = evaluate(bank, "tiny", "long", "--ctx", "512", code=1)
+    assert r["failed"] == 2 and r["results"]["colours"]["sample_len"] == 39
+    failed = [json.loads(x) for x in call(bank, "eval", "show", "long", "--failed").stdout.splitlines()]
+    assert {x["doc_id"] for x in failed} == {5} and all(x["error"]["code"] == "context_length_exceeded" for x in failed)
+
+
+@pytest.mark.parametrize("text, says", [
+    ("task: x\noutput_type: nothing\n", "bad.yaml:2"),
+    ("task: x\ndataset_path: json\ndoc_to_text: !function utils.f\n", "bad.yaml:3"),
+    ("task: [x\n", "bad.yaml"),
+])
+def test_a_bad_task_is_named_before_anything_is_loaded(bank, text, says):
+    (bank / "bad.yaml").write_text(text)
+    p = call(bank, "eval", "run", "--model", "tiny", "--tasks", "bad.yaml", code=1)
+    assert says in p.stderr
+    assert json.loads(call(bank, "eval", "ls", "--json").stdout)["runs"] == []
+
+
+def test_missing_data_come_with_the_command_that_helps(bank):
+    p = call(bank, "eval", "run", "--model", "tiny", "--tasks", "hellaswag", code=1)
+    assert "baimo data add FILE --as" in p.stderr
+
+
+def test_runs_are_compared_document_by_document(bank):
+    evaluate(bank, "tiny", "base")
+    evaluate(bank, "tuned", "better")
+    c = json.loads(call(bank, "eval", "compare", "better", "base", "--json", "--samples").stdout)
+    acc = next(d for d in c["differences"] if d["task"] == "colours" and d["metric"] == "acc")
+    assert acc["documents"] == 40 and abs(acc["a"] - acc["b"] - acc["difference"]) < 1e-12
+    assert len(acc["samples"]) == acc["changed"] == acc["a_better"] + acc["b_better"]
+    same = json.loads(call(bank, "eval", "compare", "base", "base", "--json").stdout)
+    assert all(d["difference"] == 0 and d["changed"] == 0 and d["p"] == 1 for d in same["differences"])
+
+
+def test_a_name_moves_only_when_the_gate_holds_and_goes_back(bank, start):
+    folder = ("--include-path", bank)
+    call(bank, "promote", "tiny", "--to", "prod")
+    s = start("--model", "tiny", "--ctx", "1024")
+
+    def answer():
+        body = {"model": "prod", "prompt": "the quick brown fox", "max_tokens": 12, "temperature": 0, "ignore_eos": True}
+        return s.json("POST", "/v1/completions", body)["choices"][0]["text"]
+
+    def named(model):
+        body = {"model": model, "prompt": "the quick brown fox", "max_tokens": 12, "temperature": 0, "ignore_eos": True}
+        return s.json("POST", "/v1/completions", body)["choices"][0]["text"]
+
+    assert answer() == named("tiny") != named("tuned")
+    refused = call(bank, "promote", "tuned", "--to", "prod", "--require", "colours.acc >= baseline + 2", *folder, code=1)
+    assert "FAILS" in refused.stdout and "stays where it is" in refused.stderr
+    assert answer() == named("tiny")
+    moved = json.loads(call(bank, "promote", "tuned", "--to", "prod", "--require", "colours.acc >= baseline - 1, colours.acc_norm >= 0", "--json",
+                            *folder).stdout)
+    assert moved["evidence"]["holds"] and len(moved["evidence"]["runs"]) == 2
+    assert answer() == named("tuned")
+    call(bank, "rollback", "prod")
+    assert answer() == named("tiny")
+    history = json.loads(call(bank, "rollback", "prod", "--history", "--json").stdout)["moves"]
+    assert [m["target"] for m in history] == ["tiny", "tuned", "tiny"]
+    assert history[0]["evidence"] == {"rollback_from": "tuned"} and history[1]["evidence"]["holds"]
+    p = call(bank, "promote", "tuned", "--to", "prod", "--require", "colours.acc > baseline +", code=1)
+    assert "expected a number" in p.stderr
