@@ -21,7 +21,6 @@ struct bm_eval {
     bm_task_list *list;
     size_t *n_documents;         /* [n_tasks] in the data */
     char (*data_sha256)[65];     /* [n_tasks] of the documents' file; "" when they stand in the task file */
-    char **data_path;            /* [n_tasks] */
 };
 
 static size_t wanted(const bm_eval *e, size_t task)
@@ -70,11 +69,8 @@ static int look_at_data(bm_eval *e, size_t i, bm_error *err)
         return rc;
     const bm_docs *docs = bm_prompts_docs(prompts);
     e->n_documents[i] = bm_prompts_count(prompts);
-    if (docs->path != NULL && (rc = bm_sha256_file(&sum, docs->path, NULL, NULL, err)) == 0) {
+    if (docs->path != NULL && (rc = bm_sha256_file(&sum, docs->path, NULL, NULL, err)) == 0)
         bm_hex(e->data_sha256[i], sum.bytes, sizeof sum.bytes);
-        if ((e->data_path[i] = bm_strdup(docs->path)) == NULL)
-            rc = bm_fail(err, BM_NOMEM, "no memory for a path");
-    }
     bm_prompts_close(prompts);
     return rc;
 }
@@ -96,8 +92,7 @@ int bm_eval_open(bm_eval **out, const bm_eval_options *options, bm_error *err)
         goto out;
     e->n_documents = bm_calloc(e->list->n_tasks + 1, sizeof *e->n_documents);
     e->data_sha256 = bm_calloc(e->list->n_tasks + 1, sizeof *e->data_sha256);
-    e->data_path = bm_calloc(e->list->n_tasks + 1, sizeof *e->data_path);
-    if (e->n_documents == NULL || e->data_sha256 == NULL || e->data_path == NULL) {
+    if (e->n_documents == NULL || e->data_sha256 == NULL) {
         rc = bm_fail(err, BM_NOMEM, "no memory for an evaluation");
         goto out;
     }
@@ -115,9 +110,6 @@ void bm_eval_close(bm_eval *e)
 {
     if (e == NULL)
         return;
-    for (size_t i = 0; e->data_path != NULL && i < e->list->n_tasks; i++)
-        bm_free(e->data_path[i]);
-    bm_free(e->data_path);
     bm_free(e->data_sha256);
     bm_free(e->n_documents);
     bm_task_list_free(e->list);
@@ -367,7 +359,7 @@ out:
 
 /* ---- the run ---- */
 
-static int write_results(const bm_eval *e, const bm_eval_run_options *o, json_t *results, const bm_buf *inputs, const bm_eval_progress *p,
+static int write_results(const bm_eval_run_options *o, json_t *results, const bm_buf *inputs, const bm_eval_progress *p,
                          double seconds, int64_t began_ms, bm_error *err)
 {
     bm_buf text = { 0 }, path = { 0 };
@@ -376,7 +368,6 @@ static int write_results(const bm_eval *e, const bm_eval_run_options *o, json_t 
     const char *key;
     int rc;
 
-    (void)e;
     bm_json_open(&j, '{');
     json_object_foreach(results, key, value) {
         bm_json_key(&j, key);
@@ -427,7 +418,7 @@ int bm_eval_run(bm_eval *e, bm_backend *backend, const bm_eval_run_options *o, j
     if (rc == 0 && (rc = make_inputs(&inputs, e, backend, o, err)) == 0 && (rc = settle_inputs(&inputs, o->dir, err)) == 0 &&
         (rc = run_all(e, backend, o, tallies, &progress, err)) == 0 &&
         (rc = bm_results_make(&made, e->list, tallies, e->n_documents, bootstrap, err)) == 0)
-        rc = write_results(e, o, made, &inputs, &progress, (double)(bm_now_ns() - began) / 1e9, began_ms, err);
+        rc = write_results(o, made, &inputs, &progress, (double)(bm_now_ns() - began) / 1e9, began_ms, err);
     *n_failed = progress.failed;
     if (rc == 0 && results != NULL)
         *results = json_incref(made);
