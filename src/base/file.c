@@ -108,7 +108,7 @@ out:
     return rc;
 }
 
-static int write_all(int fd, const void *bytes, size_t len_bytes)
+int bm_write_all(int fd, const void *bytes, size_t len_bytes)
 {
     const char *p = bytes;
 
@@ -121,7 +121,7 @@ static int write_all(int fd, const void *bytes, size_t len_bytes)
         p += n;
         len_bytes -= (size_t)n;
     }
-    return fsync(fd);
+    return 0;
 }
 
 int bm_create_beside(bm_buf *name, const char *path, unsigned mode, bm_error *err)
@@ -163,7 +163,7 @@ int bm_write_file(const char *path, const void *bytes, size_t len_bytes, unsigne
         rc = fd;
         goto out;
     }
-    if (write_all(fd, bytes, len_bytes) < 0 || rename(tmp.data, path) < 0) {
+    if (bm_write_all(fd, bytes, len_bytes) < 0 || fsync(fd) < 0 || rename(tmp.data, path) < 0) {
         rc = bm_fail(err, BM_IO, "%s: cannot write: %s", path, strerror(errno));
         unlink(tmp.data);
     }

@@ -29,6 +29,8 @@ void bm_unmap_file(bm_map *map);                       /* a zero map is fine */
 
 /* Read a whole file of at most max_bytes into a NUL-terminated string, the caller's to bm_free. path "-" is stdin. */
 int  bm_read_file(char **out, size_t *len_bytes, const char *path, size_t max_bytes, bm_error *err);
+/* All of the bytes to an open file, however many calls it takes: 0, or -1 with errno. */
+int  bm_write_all(int fd, const void *bytes, size_t len_bytes);
 /* Write through a temporary file beside path, fsync, rename: readers see the old bytes or the new. mode as for open(2). */
 int  bm_write_file(const char *path, const void *bytes, size_t len_bytes, unsigned mode, bm_error *err);
 /* mkdir -p with mode 0700. */

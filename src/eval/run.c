@@ -265,19 +265,6 @@ static int read_samples(task_run *r, size_t most, bm_error *err)
     return 0;
 }
 
-static int write_all(int fd, const char *path, const char *bytes, size_t len, bm_error *err)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, bytes, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return bm_fail(err, BM_IO, "%s: %s", path, strerror(errno));
-        bytes += n, len -= (size_t)n;
-    }
-    return 0;
-}
-
 static bool tell(const task_run *r)
 {
     return r->options->progress == NULL || r->options->progress(r->options->progress_arg, r->progress);
@@ -291,9 +278,10 @@ static int take(void *arg, const bm_scored *doc, bm_error *err)
 
     bm_buf_clear(&r->line);
     if ((rc = bm_sample_line(&r->line, r->task, doc, err)) < 0 ||
-        (rc = bm_tally_add(r->tally, r->line.data, r->line.len - 1, err)) < 0 ||
-        (rc = write_all(r->fd, r->path, r->line.data, r->line.len, err)) < 0)
+        (rc = bm_tally_add(r->tally, r->line.data, r->line.len - 1, err)) < 0)
         return rc;
+    if (bm_write_all(r->fd, r->line.data, r->line.len) < 0)
+        return bm_fail(err, BM_IO, "%s: %s", r->path, strerror(errno));
     r->progress->done++;
     r->progress->failed += bm_tally_failed(r->tally) - failed;
     r->progress->n_tokens += doc->n_tokens;

@@ -58,22 +58,6 @@ static int fill_header(header *h, const bm_checkpoint *c, const section s[N_SECT
     return bm_sha256_bytes(&h->own, h, offsetof(header, own), err);
 }
 
-static int write_bytes(int fd, const void *bytes, size_t len_bytes)
-{
-    const char *p = bytes;
-
-    while (len_bytes > 0) {
-        ssize_t n = write(fd, p, len_bytes);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -1;
-        p += n;
-        len_bytes -= (size_t)n;
-    }
-    return 0;
-}
-
 int bm_checkpoint_write(const char *path, const bm_checkpoint *c, bm_error *err)
 {
     bm_buf tmp = { 0 };
@@ -85,9 +69,9 @@ int bm_checkpoint_write(const char *path, const bm_checkpoint *c, bm_error *err)
     list_sections(c, s);
     if ((rc = fill_header(&h, c, s, err)) < 0 || (rc = fd = bm_create_beside(&tmp, path, 0600, err)) < 0)
         goto out;
-    ok = write_bytes(fd, &h, sizeof h) == 0;
+    ok = bm_write_all(fd, &h, sizeof h) == 0;
     for (int i = 0; i < N_SECTIONS && ok; i++)
-        ok = write_bytes(fd, s[i].data, s[i].len_bytes) == 0;
+        ok = bm_write_all(fd, s[i].data, s[i].len_bytes) == 0;
     if (!ok || fsync(fd) < 0 || rename(tmp.data, path) < 0) {
         rc = bm_fail(err, BM_IO, "%s: cannot write the checkpoint of step %lld: %s", path, (long long)c->step, strerror(errno));
         bm_hint(err, "the checkpoint before it is whole: make room and resume the job");

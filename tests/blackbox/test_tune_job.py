@@ -125,9 +125,9 @@ def test_bad_rows_are_listed_by_line_and_stop_it_unless_dropped(home, tmp_path):
 def test_a_loss_that_is_not_finite_says_what_to_change(home, tmp_path):
     directory = make_job(tmp_path / "nan", lr=1e2, warmup=-1, decay="constant", clip=-1, steps=50)
     events = finish(directory, home, 1)
-    if events[-1]["event"] == "error":
-        assert "not finite" in events[-1]["message"] and "lower lr" in events[-1]["hint"]
-        assert (directory / "checkpoint.bin").exists()
+    assert events[-1]["event"] == "error", events[-1]
+    assert "not finite" in events[-1]["message"] and "lower lr" in events[-1]["hint"]
+    assert (directory / "checkpoint.bin").exists()
 
 
 def test_dry_run_says_steps_time_and_memory(home, tmp_path):
