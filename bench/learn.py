@@ -12,6 +12,7 @@ Without --peer-python only ours is trained. Holds when ours >= peft - one standa
 import argparse
 import concurrent.futures
 import csv
+import hashlib
 import json
 import math
 import os
@@ -61,10 +62,22 @@ def train_ours(o, name, data, **settings):
 
 
 def train_peft(o, name, rows):
+    """Once for the same model, rows and settings: its adapter and figures stay in the scratch directory."""
     save = os.path.join(o.scratch, name)
-    row = json_lines(run([o.peer_python, os.path.join(HERE, "peft_epoch.py"), o.model, rows, "--rows", str(o.rows), "--batch", str(o.batch),
-                          "--epochs", str(o.epochs), "--lr", str(o.lr), "--dtype", o.peer_dtype, "--threads", str(o.threads),
-                          "--save", save], timeout=8 * 3600))[-1]
+    args = [o.model, rows, "--rows", str(o.rows), "--batch", str(o.batch), "--epochs", str(o.epochs), "--lr", str(o.lr), "--dtype",
+            o.peer_dtype, "--threads", str(o.threads), "--save", save]
+    with open(rows, "rb") as f:
+        key = args + [hashlib.sha256(f.read()).hexdigest()]
+    try:
+        with open(save + ".json", encoding="utf-8") as f:
+            kept = json.load(f)
+        if kept["key"] == key:
+            return kept["row"], save
+    except (OSError, ValueError, KeyError):
+        pass
+    row = json_lines(run([o.peer_python, os.path.join(HERE, "peft_epoch.py"), *args], timeout=8 * 3600))[-1]
+    with open(save + ".json", "w", encoding="utf-8") as f:
+        json.dump({"key": key, "row": row}, f)
     return row, save
 
 
@@ -78,7 +91,7 @@ class Server:
         self.process = subprocess.Popen([o.program, "serve", "--port", "0"], env=self.env, stdout=subprocess.PIPE, text=True,
                                         stderr=subprocess.DEVNULL)
         for line in self.process.stdout:
-            if line.startswith("page"):
+            if line.split()[:1] == ["page"]:
                 self.url = line.split()[1].rstrip("/")
                 return
         raise Failure("the server did not start")
