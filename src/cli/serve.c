@@ -26,7 +26,7 @@ typedef struct serve {
     /* options */
     cli_list models, allow_hosts;
     const char *host, *kv_type;
-    int64_t port, ctx, parallel, threads, max_seqs, max_queue, drain_seconds;
+    int64_t port, ctx, parallel, threads, adapter_mib, max_seqs, max_queue, drain_seconds;
     bool no_speculation, no_pack, no_prefix_cache, no_jobs, no_job_pause;
     /* owned */
     char *home, *pack_dir;
@@ -287,6 +287,7 @@ static int start(serve *s, bm_error *err)
                                  .max_seqs = (int)s->max_seqs,
                                  .no_speculation = s->no_speculation, .no_prefix_cache = s->no_prefix_cache };
     bm_pool_options pool = { .n_ctx = (int32_t)s->ctx, .n_parallel = (int)s->parallel, .log = log_line,
+                             .adapter_bytes = (uint64_t)s->adapter_mib << 20,
                              .pack_dir = s->pack_dir = s->no_pack ? NULL : cli_pack_dir(false) };
     sigset_t all, old;
     int rc;
@@ -353,6 +354,8 @@ int cmd_serve(int argc, char **argv)
         { "parallel", "-np", CLI_INT, &s.parallel, 1, 1024, "N", "sequences with full context that shall fit (default 4)" },
         { "kv-type", NULL, CLI_STR, &s.kv_type, 0, 0, "TYPE", "of the KV cache: f16 (default), or int8: half the memory" },
         { "threads", "-t", CLI_INT, &s.threads, 0, 1024, "N", "threads (default: the cores this process may use)" },
+        { "adapter-memory", NULL, CLI_INT, &s.adapter_mib, 0, 1 << 24, "MIB",
+          "of mounted adapters; those not used for longest make room\n(default: an eighth of what is available)" },
         { "max-seqs", NULL, CLI_INT, &s.max_seqs, 0, 4096, "N", "answers computed side by side, while memory lasts (default\n256)" },
         { "max-queue", NULL, CLI_INT, &s.max_queue, 0, 65536, "N", "requests that may wait per model (default 64); more get\n"
           "429" },

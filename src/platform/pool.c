@@ -5,6 +5,7 @@
 #include "platform/pool.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "compute/cpu.h"
 #include "platform/mounts.h"
 
 #include <pthread.h>
@@ -12,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DEFAULT_PARALLEL = 4 };
+enum { DEFAULT_PARALLEL = 4, ADAPTER_SHARE = 8 };    /* the part of the available memory that mounted adapters may take */
 static const int64_t retry_after_ns = 10LL * 1000000000;
 
 typedef enum state { IDLE, QUEUED, LOADING, READY, FAILED } state;
@@ -46,7 +47,7 @@ struct bm_pool {
     pthread_mutex_t lock;
     pthread_cond_t wake, changed;        /* for the loader; for those who wait for a state */
     entry *entries;                      /* oldest first */
-    bm_mount *mounts;
+    bm_mount *mounts;                    /* most recently used first */
     atomic_bool stopping;
 };
 
@@ -260,6 +261,11 @@ int bm_pool_new(bm_pool **out, bm_engine *engine, bm_store *store, const bm_pool
         pool->options = *options;
     if (pool->options.n_parallel == 0)
         pool->options.n_parallel = DEFAULT_PARALLEL;
+    if (pool->options.adapter_bytes == 0) {
+        bm_cpu cpu;
+        bm_cpu_detect(&cpu);
+        pool->options.adapter_bytes = cpu.memory_available_bytes / ADAPTER_SHARE;
+    }
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->changed, NULL);
@@ -315,6 +321,46 @@ static int resolve_name(bm_pool *pool, const char *name, bm_shelf_target *target
     return rc < 0 || name != NULL ? rc : bm_shelf_check_present(&target->model, err);
 }
 
+static uint64_t mount_bytes(const bm_mount *m) { return bm_adapter_bytes(bm_backend_adapter(m->backend)); }
+
+/* Room for one more: those least recently used (the last of the list) that nobody uses go. Under the lock. */
+static int make_room(bm_pool *pool, const bm_mount *wanted, bm_error *err)
+{
+    uint64_t budget = pool->options.adapter_bytes, need = mount_bytes(wanted), held = 0;
+
+    if (need > budget) {
+        bm_fail(err, BM_NOMEM, "adapter %s takes %.1f MiB; adapters may take %.1f MiB", wanted->row.name, (double)need / 0x1p20,
+                (double)budget / 0x1p20);
+        return bm_hint(err, "start the server with a larger --adapter-memory"), BM_NOMEM;
+    }
+    for (const bm_mount *m = pool->mounts; m != NULL; m = m->next)
+        held += mount_bytes(m);
+    while (held > budget - need) {
+        bm_mount *oldest = NULL;
+        for (bm_mount *m = pool->mounts; m != NULL; m = m->next)
+            if (m->refs == 0)
+                oldest = m;
+        if (oldest == NULL)
+            return bm_fail(err, BM_BUSY, "adapter %s: others that requests use now take all the memory for adapters (%.1f MiB)",
+                           wanted->row.name, (double)budget / 0x1p20);
+        held -= mount_bytes(oldest);
+        oldest->stale = true;
+        sweep_mounts(pool);
+    }
+    return 0;
+}
+
+static void to_front(bm_pool *pool, bm_mount *m)
+{
+    bm_mount **at = &pool->mounts;
+
+    while (*at != m)
+        at = &(*at)->next;
+    *at = m->next;
+    m->next = pool->mounts;
+    pool->mounts = m;
+}
+
 /* A reference on the adapter, mounted on this model. With the lock, which is given up while it is read and packed. */
 static int get_mount(bm_pool *pool, entry *e, const bm_adapter_row *row, bm_backend **out, bm_error *err)
 {
@@ -330,7 +376,7 @@ static int get_mount(bm_pool *pool, entry *e, const bm_adapter_row *row, bm_back
         e->refs--;
         m = bm_mount_find(pool->mounts, row, loaded);            /* another request may have been faster */
     }
-    if (m == NULL && mine != NULL) {
+    if (m == NULL && mine != NULL && (rc = make_room(pool, mine, err)) == 0) {
         for (bm_mount *old = pool->mounts; old != NULL; old = old->next)
             old->stale |= strcmp(old->row.name, row->name) == 0 && old->loaded == mine->loaded;
         mine->next = pool->mounts;
@@ -339,6 +385,7 @@ static int get_mount(bm_pool *pool, entry *e, const bm_adapter_row *row, bm_back
     }
     if (m != NULL) {
         rc = 0;
+        to_front(pool, m);
         m->refs++;
         *out = m->backend;
     }

@@ -16,6 +16,8 @@ typedef struct bm_pool_options {
     bm_kv_type kv_type;          /* 0: f16 */
     void (*log)(void *arg, const char *line);    /* one line per load, with the arithmetic; from the pool's thread */
     void *log_arg;
+    uint64_t adapter_bytes;      /* what mounted adapters may take together; those least recently used go first. 0: an eighth of what is
+                                  * available now */
     const char *pack_dir;        /* where packed weights are kept; NULL: in memory only. Must live as long as the pool */
 } bm_pool_options;
 
@@ -24,10 +26,10 @@ int  bm_pool_new(bm_pool **out, bm_engine *engine, bm_store *store, const bm_poo
 void bm_pool_free(bm_pool *pool);
 /* Ask for a model or an adapter by name (NULL or "": the one that was named at start, else the alias `default`, else the only model).
  * An adapter is named by its own name, which is its canonical one, by an alias, or as BASE+NAME; this call mounts it on its
- * loaded base, which takes some milliseconds and delays no request that runs. Ready: 0 and a reference in *out. Not loaded yet:
- * starts the load and returns 1; `ready` is called once from another thread, perhaps before this returns, when it is there or
- * failed; then call get again. A failure is answered for some seconds before the load is tried again. Unknown: BM_NOTFOUND with
- * the nearest names. Never opens a path: only what was named at start and the shelf. */
+ * loaded base, which takes some milliseconds and delays no request that runs; BM_BUSY when adapters that are in use leave no room.
+ * Ready: 0 and a reference in *out. Not loaded yet: starts the load and returns 1; `ready` is called once from another thread,
+ * perhaps before this returns, when it is there or failed; then call get again. A failure is answered for some seconds before the
+ * load is tried again. Unknown: BM_NOTFOUND with the nearest names. Never opens a path: only what was named at start and the shelf. */
 int bm_pool_get(bm_pool *pool, const char *name, bm_backend **out, char canonical[128], void (*ready)(void *arg), void *arg,
                 bm_error *err);
 /* Give up waiting: true when `ready` with this arg will not be called any more, false when it was or is being called. */

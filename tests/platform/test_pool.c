@@ -70,6 +70,19 @@ static void put_on_shelf(world *w, const char *from, const char *name)
         fail_msg("%s", err.msg);
 }
 
+static int mounted(world *w)
+{
+    bm_pool_entry *list;
+    size_t n;
+    int n_mounted = 0;
+
+    assert_int_equal(bm_pool_list(w->pool, &list, &n, NULL), 0);
+    for (size_t i = 0; i < n; i++)
+        n_mounted += list[i].parent[0] != '\0' && list[i].loaded;
+    bm_free(list);
+    return n_mounted;
+}
+
 /* Ask, wait for the bell when told to, ask again: a model whose pack is found damaged meanwhile is loaded once more. */
 static int get(world *w, const char *name, bm_backend **out, char canonical[128], bm_error *err)
 {
@@ -322,11 +335,57 @@ static void a_damaged_pack_is_told_and_the_model_is_loaded_anew(void **state)
     bm_store_close(w.store);
 }
 
+/* Three adapters where two fit: the one not used for longest goes, one in use does not. */
+static void mounted_adapters_keep_within_their_memory(void **state)
+{
+    static const char *const names[] = { "a", "b", "c" };
+    bm_engine_options engine = { .n_threads = 1, .kv_budget_bytes = 64 << 20 };
+    bm_pool_options options = { .n_ctx = 64, .n_parallel = 1, .adapter_bytes = 1 << 30 };
+    world w = { .store = kit_store() };
+    bm_backend *b[3] = { 0 };
+    bm_adapter_row row;
+    char name[128];
+    bm_error err = { 0 };
+
+    (void)state;
+    put_on_shelf(&w, "tests/oracle/models/llama.gguf", "base");
+    for (int i = 0; i < 3; i++)
+        if (bm_shelf_add_adapter(w.store, "tests/oracle/adapters/llama", "base", names[i], &row, &err) < 0)
+            fail_msg("%s", err.msg);
+    for (int pass = 0; pass < 3; pass++) {           /* room for all; for two and a half; for half a one */
+        assert_int_equal(bm_engine_new(&w.engine, &engine, &err), 0);
+        assert_int_equal(bm_pool_new(&w.pool, w.engine, w.store, &options, &err), 0);
+        assert_int_equal(get(&w, "a", &b[0], name, &err), pass == 2 ? BM_NOMEM : 0);
+        if (pass == 0) {
+            options.adapter_bytes = bm_adapter_bytes(bm_backend_adapter(b[0])) * 5 / 2;
+        } else if (pass == 1) {
+            assert_int_equal(get(&w, "b", &b[1], name, &err), 0);
+            assert_int_equal(get(&w, "c", &b[2], name, &err), BM_BUSY);
+            assert_int_equal(mounted(&w), 2);
+            bm_pool_put(w.pool, b[1]);
+            assert_int_equal(get(&w, "c", &b[2], name, &err), 0);     /* a is older, and in use */
+            assert_int_equal(mounted(&w), 2);
+            bm_pool_put(w.pool, b[2]);
+            assert_int_equal(finish_of(b[0]), BM_FINISH_LENGTH);
+            assert_int_equal(get(&w, "b", &b[1], name, &err), 0);     /* and back again */
+            assert_int_equal(finish_of(b[1]), BM_FINISH_LENGTH);
+            bm_pool_put(w.pool, b[1]);
+            options.adapter_bytes /= 5;
+        }
+        assert_int_equal(mounted(&w), pass == 0 ? 1 : pass == 1 ? 2 : 0);
+        bm_pool_put(w.pool, b[0]);
+        bm_pool_free(w.pool);
+        bm_engine_free(w.engine);
+    }
+    bm_store_close(w.store);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, kit_make, kit_remove)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(shelf_model_loads_at_its_first_request),
+        T(mounted_adapters_keep_within_their_memory),
         T(unknown_names_and_paths_are_not_found),
         T(named_at_start_may_be_a_path_and_is_the_default),
         T(wanted_models_become_ready_and_tell),
