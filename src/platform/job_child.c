@@ -284,3 +284,20 @@ bool bm_child_signal(const bm_child *child, int signal)
         return false;
     return kill(-child->pid, signal) == 0;
 }
+
+void bm_child_hurry(const bm_child *child)
+{
+    struct sched_param zero = { 0 };
+    struct dirent *e;
+    char path[48];
+
+    if (child->pid <= 1 || start_time(child->pid) != child->start)
+        return;
+    snprintf(path, sizeof path, "/proc/%ld/task", (long)child->pid);
+    DIR *tasks = opendir(path);
+    while (tasks != NULL && (e = readdir(tasks)) != NULL)
+        if (e->d_name[0] >= '1' && e->d_name[0] <= '9')
+            sched_setscheduler((pid_t)atol(e->d_name), SCHED_OTHER, &zero);
+    if (tasks != NULL)
+        closedir(tasks);
+}

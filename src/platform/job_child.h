@@ -24,3 +24,5 @@ int  bm_child_find(bm_child *out, const char *dir, bm_error *err);
 int  bm_child_poll(bm_child *child, const char *dir, bm_child_end *end);
 /* To its process group; false when it is gone. */
 bool bm_child_signal(const bm_child *child, int signal);
+/* No longer at idle priority: what is to end writes its checkpoint also on a machine that is busy. Where the system forbids it, nothing. */
+void bm_child_hurry(const bm_child *child);

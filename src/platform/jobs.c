@@ -237,6 +237,7 @@ static void ask_to_stop(bm_jobs *jobs, job *j, bool requeue)
         return;
     j->requeue = requeue;
     j->kill_ns = bm_now_ns() + (int64_t)jobs->options.stop_seconds * 1000000000;
+    bm_child_hurry(&j->child);
     bm_child_signal(&j->child, SIGTERM);
     bm_child_signal(&j->child, SIGCONT);
     j->paused = false;

@@ -11,8 +11,8 @@
  *     ...             what the child itself keeps: checkpoints, the adapter, samples
  *
  * A child is spawned from the program itself ("baimo job DIR"), under SCHED_IDLE, with oom_score_adj 1000, no core dump, a budget
- * of memory (RLIMIT_DATA), and in a process group of its own. It never opens the database. Whoever looks after it
- * stores its events and draws conclusions when it has ended:
+ * of memory (RLIMIT_DATA), and in a process group of its own; once asked to end, at the usual priority. It never opens the
+ * database. Whoever looks after it stores its events and draws conclusions when it has ended:
  *     "done"            succeeded, once `finished` has put its result on the shelf
  *     "error"           failed, with its message
  *     after a stop      stopped (its checkpoint stays: resume)
