@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 static atomic_bool stop_asked;
 
@@ -151,7 +152,11 @@ static int open_scene(scene *s, const char *text, size_t len, bm_error *err)
 {
     int rc;
 
-    if ((rc = bm_tune_job_parse(&s->job, text, len, err)) < 0 || (rc = open_text(s, err)) < 0 || (rc = read_data(s, err)) < 0 ||
+    if ((rc = bm_tune_job_parse(&s->job, text, len, err)) < 0)
+        return rc;
+    if (s->job.dry_run)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);            /* who asked for the estimate is gone, then nobody will read it */
+    if ((rc = open_text(s, err)) < 0 || (rc = read_data(s, err)) < 0 ||
         (rc = open_model(s, err)) < 0 || (rc = open_start(s, err)) < 0)
         return rc;
     s->job.train.memory_bytes = s->job.memory_mib << 20;

@@ -7,12 +7,38 @@
 #include "platform/job_dir.h"
 #include "platform/jobs.h"
 
+#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 enum { MOST_EVENT_BYTES = 4 << 20, POLL_MS = 20 };
+
+/* Those of tries whose own process was killed: nobody looks after them. */
+static void remove_old(bm_store *store)
+{
+    const time_t hour = 3600;
+    bm_buf path = { 0 };
+    struct dirent *e;
+    struct stat st;
+    bm_child child;
+
+    bm_buf_printf(&path, "%s/jobs", bm_store_home(store));
+    DIR *jobs = path.failed ? NULL : opendir(path.data);
+    while (jobs != NULL && (e = readdir(jobs)) != NULL) {
+        if (strncmp(e->d_name, "try-", 4) != 0)
+            continue;
+        bm_buf_clear(&path);
+        bm_buf_printf(&path, "%s/jobs/%s", bm_store_home(store), e->d_name);
+        if (!path.failed && stat(path.data, &st) == 0 && time(NULL) - st.st_mtime > hour && bm_child_find(&child, path.data, NULL) == 0)
+            bm_job_remove_tree(path.data);
+    }
+    if (jobs != NULL)
+        closedir(jobs);
+    bm_buf_done(&path);
+}
 
 static int make_dir(bm_store *store, bm_buf *dir, bm_error *err)
 {
@@ -78,6 +104,7 @@ int bm_job_try(bm_store *store, const char *program, const char *job_json, size_
     bm_child child = { 0 };
     int rc;
 
+    remove_old(store);
     if ((rc = make_dir(store, &dir, err)) < 0)
         goto out;
     bm_buf_printf(&path, "%s/job.json", dir.data);

@@ -1,5 +1,6 @@
 """Fine-tuning from outside: the command line, the official client against a server, crashes and kills. On a model of 100k
 parameters, so that a run takes a second; what is trained well is for others to prove."""
+import fcntl
 import json
 import os
 import pathlib
@@ -88,6 +89,26 @@ def test_an_adapter_is_exported_for_others_and_comes_back(home, rows, tmp_path):
 def test_one_line_a_step_when_it_is_no_terminal(home, rows):
     lines = tune(home, rows, "one", "--steps", 3).splitlines()
     assert [x.split()[:2] for x in lines if x.startswith("step")] == [["step", f"{i}/3"] for i in (1, 2, 3)]
+
+
+def test_a_dry_run_that_is_killed_leaves_no_process(home, rows):
+    jobs = home / "jobs"
+    p = subprocess.Popen([PROGRAM, "tune", "start", "--model", "tiny", "--data", rows, "--dry-run"], env=environment(home),
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait(lambda: any(jobs.glob("try-*/pid")) or p.poll() is not None)
+    p.kill()
+    p.wait()
+    for alive in jobs.glob("try-*/alive"):                               # locked as long as the job's process lives
+        with open(alive) as f:
+            wait(lambda: locked(f), "the job's process goes on")
+
+
+def locked(file):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def test_a_dry_run_does_nothing(home, rows):
