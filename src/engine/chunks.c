@@ -1,11 +1,14 @@
 /* chunks.c - how many tokens of prompts a step runs, and of which: time is measured, so that a step stays short.
  * Alone, prompts get steps of STEP_NS_ALONE: a cancel and a newcomer wait for one step at most. Beside sequences that decode
- * they may stretch a step to STRETCH times what it takes without them, but always get BM_CHUNK_MIN tokens. */
+ * they may stretch a step to STRETCH times what it takes without them, but always get BM_CHUNK_MIN tokens. Prompts of which little
+ * is left, as the new end of a known prefix, may take SHORT_NS: streams feel each of these once, and a first token is not late
+ * because of a few tokens. */
 #include <string.h>
 #include "engine/engine_internal.h"
 
 /* 1.8 leaves something to the error of the estimate: clients that decode shall see at most twice the time between tokens. */
-static const double STEP_NS_ALONE = 400e6, STRETCH = 1.8;
+static const double STEP_NS_ALONE = 400e6, STRETCH = 1.8, SHORT_NS = 160e6;
+enum { SHORT = 64, SHORTS = 80 };        /* tokens left of a prompt that is soon over; of such prompts in one step */
 enum { LEARN_MIN = 32 };         /* of fewer tokens the step's fixed cost hides what one takes */
 
 static int bucket(int64_t n, int64_t first, int n_buckets)
@@ -74,14 +77,14 @@ void bm_chunks_learn(bm_step_times *t, int n_rows, int32_t n_prompt, int32_t pos
     }
 }
 
-static int32_t budget_of(const bm_engine *e, const bm_step_times *t, int n_rows, int32_t pos)
+/* Tokens of prompts from pos on that take room_ns beside n_rows decoded rows. */
+static int32_t tokens_in(const bm_step_times *t, double room_ns, int n_rows, int32_t pos, int32_t most)
 {
-    int32_t most = e->options.step_tokens - n_rows, n = most;
     double each = n_rows > 0 ? beside_ns(t, pos) : t->prompt_ns;
-    double room = n_rows > 0 ? (STRETCH - 1) * decode_ns(t, n_rows) : STEP_NS_ALONE;
+    int32_t n = most;
 
-    if (each > 0 && room / each < n)
-        n = (int32_t)(room / each) / BM_CHUNK_MIN * BM_CHUNK_MIN;
+    if (each > 0 && room_ns / each < n)
+        n = (int32_t)(room_ns / each) / BM_CHUNK_MIN * BM_CHUNK_MIN;
     if (n < BM_CHUNK_MIN)
         n = BM_CHUNK_MIN;
     return n < most ? n : most;
@@ -121,9 +124,11 @@ static bm_seq *shortest_prefill(const bm_engine *e, const bm_loaded *model)
 }
 
 /* Half of the room to the oldest prompt, so that none starves; the rest to the shortest first, so that none waits long behind
- * a large one; what then is left to the oldest again. */
+ * a large one; what then is left to the oldest again. Short ones go whole or wait, as half of one gives nobody a first token. */
 void bm_chunks_share(bm_engine *e, const bm_loaded *model, int n_rows)
 {
+    const bm_step_times *t = &model->times;
+    int32_t most = e->options.step_tokens - n_rows;
     bm_seq *oldest, *seq;
     int i = 0, c = 0;
 
@@ -132,9 +137,15 @@ void bm_chunks_share(bm_engine *e, const bm_loaded *model, int n_rows)
     i = c = 0;
     if ((oldest = next_prefill(e, model, &i, &c)) == NULL)
         return;
-    int32_t budget = budget_of(e, &model->times, n_rows, oldest->pos);
-    budget -= grant(oldest, (budget + 1) / 2);
-    while (budget > 0 && (seq = shortest_prefill(e, model)) != NULL)
-        budget -= grant(seq, budget);
-    grant(oldest, budget);
+    int32_t budget = tokens_in(t, n_rows > 0 ? (STRETCH - 1) * decode_ns(t, n_rows) : STEP_NS_ALONE, n_rows, oldest->pos, most);
+    int32_t more = n_rows > 0 ? tokens_in(t, SHORT_NS, n_rows, oldest->pos, most < SHORTS ? most : SHORTS) : 0;
+    int32_t used = grant(oldest, left(oldest) <= SHORT && left(oldest) <= more ? more : (budget + 1) / 2);
+    while ((seq = shortest_prefill(e, model)) != NULL) {
+        int32_t n = left(seq) <= SHORT && used + left(seq) <= more ? left(seq) : budget - used;
+        if (n <= 0)
+            break;
+        used += grant(seq, n);
+    }
+    if (used < budget)
+        grant(oldest, budget - used);
 }

@@ -5,7 +5,7 @@
  * Each step: cancelled sequences leave, queued ones are admitted when their prompts' pages fit, then one batch is built from all
  * decoding sequences and chunks of prefill up to a budget of tokens, is run, and is sampled. Pages are taken as they are needed;
  * when none is left the prefix cache gives some back, then the youngest of the lowest priority waits in the queue for its turn to
- * go on. Whole pages stay in the prefix cache for who begins with the same tokens. None of this changes an answer. */
+ * go on. Pages stay in the prefix cache for who begins with the same tokens. None of this changes an answer. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

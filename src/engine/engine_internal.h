@@ -258,6 +258,7 @@ int32_t bm_seq_take_pages(bm_engine *engine, bm_seq *seq, int32_t n_tokens);
 void bm_seq_drop_pages(bm_seq *seq, int group, int32_t end);
 void bm_seq_let_go(bm_seq *seq);                         /* of all its pages: it starts again at position 0 */
 void bm_seq_commit(bm_seq *seq);                         /* whole pages that are computed go to the cache */
+void bm_seq_keep_part(bm_seq *seq);                      /* so does, at its end, the page that is not whole */
 int32_t bm_seq_busy_pages(bm_seq *seq);                  /* that it could take over from others who run: they cost nothing */
 void bm_gen_fork(bm_gen *gen);                           /* the prompt is computed: the other choices share its pages */
 bool bm_kv_make_room(bm_engine *engine, bm_loaded *model);       /* reserve a page of each group; false: nothing is idle */

@@ -148,17 +148,17 @@ uint64_t bm_kv_committed(bm_kv_budget *budget)
     return bytes;
 }
 
-void *bm_kv_take(bm_kv_pool *pool)
+/* A reserved page with one reference; dirty: its bytes are what its last owner left. */
+static unsigned char *take(bm_kv_pool *pool, bool *dirty)
 {
     bm_kv_budget *budget = pool->budget;
     int32_t page;
-    bool dirty;
 
     pthread_mutex_lock(&budget->lock);
     BM_CHECK(pool->n_reserved > 0);
     pool->n_reserved--;
     pool->n_used++;
-    if ((dirty = pool->n_dirty > 0)) {
+    if ((*dirty = pool->n_dirty > 0)) {
         page = pool->dirty[--pool->n_dirty];
     } else {
         trim(budget, pool->page_bytes);
@@ -168,10 +168,24 @@ void *bm_kv_take(bm_kv_pool *pool)
     }
     pool->refs[page] = 1;
     pthread_mutex_unlock(&budget->lock);
-    unsigned char *at = pool->base + (size_t)page * pool->stride;
+    return pool->base + (size_t)page * pool->stride;
+}
+
+void *bm_kv_take(bm_kv_pool *pool)
+{
+    bool dirty;
+    unsigned char *at = take(pool, &dirty);
+
     if (dirty)
         memset(at, 0, pool->stride);
     return at;
+}
+
+void *bm_kv_take_copy(bm_kv_pool *pool, const void *page)
+{
+    bool dirty;
+
+    return memcpy(take(pool, &dirty), page, pool->page_bytes);
 }
 
 static int32_t index_of(const bm_kv_pool *pool, const void *page)

@@ -119,7 +119,7 @@ int32_t bm_prefix_find(const bm_prefix *t, int32_t parent, const int32_t *tokens
         return -1;
     hash = hash_page(parent, tokens);
     for (int32_t i = t->buckets[hash & t->mask] - 1; i >= 0; i = t->nodes[i].chain)
-        if (t->nodes[i].parent == parent && t->nodes[i].hash == hash &&
+        if (t->nodes[i].parent == parent && t->nodes[i].hash == hash && t->nodes[i].len == BM_PAGE_TOKENS &&
             memcmp(t->nodes[i].tokens, tokens, sizeof t->nodes[i].tokens) == 0)
             return i;
     return -1;
@@ -143,8 +143,8 @@ int32_t bm_prefix_part(const bm_prefix *t, int32_t parent, const int32_t *tokens
     if (n > BM_PAGE_TOKENS)
         n = BM_PAGE_TOKENS;
     for (int32_t i = t->nodes[parent].child; i >= 0 && seen < MAX_SIBLINGS && *len < n; i = t->nodes[i].right, seen++) {
-        int32_t k = 0;
-        while (k < n && t->nodes[i].tokens[k] == tokens[k])
+        int32_t k = 0, most = n < t->nodes[i].len ? n : t->nodes[i].len;
+        while (k < most && t->nodes[i].tokens[k] == tokens[k])
             k++;
         if (k > *len && has_all_pages(t, &t->nodes[i]))
             best = i, *len = k;
@@ -341,12 +341,36 @@ bool bm_prefix_evict(bm_prefix *t)
     return true;
 }
 
+/* Room for a page and its root, where there is any; before anything is looked up, as a root goes with its last page. */
+static void free_two_nodes(bm_prefix *t)
+{
+    while (t->n_free < 2 && t->idle[0].first >= 0)
+        evict_node(t, t->idle[0].first);
+}
+
+/* A child of n tokens below parent, or below a new root of the space. */
+static int32_t new_child(bm_prefix *t, int32_t parent, const bm_prefix_space *space, const int32_t *tokens, int32_t n)
+{
+    int32_t all[BM_PAGE_TOKENS] = { 0 }, node;
+
+    if (parent < 0) {
+        parent = new_node(t, -1, hash_bytes(0, space, sizeof *space));
+        t->nodes[parent].space = *space;
+        t->nodes[parent].lone = space->lone != 0;
+    }
+    memcpy(all, tokens, (size_t)n * sizeof *tokens);
+    node = new_node(t, parent, hash_page(parent, all));
+    memcpy(t->nodes[node].tokens, all, sizeof all);
+    t->nodes[node].len = n;
+    t->nodes[node].lone = t->nodes[parent].lone;
+    return node;
+}
+
 int32_t bm_prefix_add(bm_prefix *t, int32_t parent, const bm_prefix_space *space, const int32_t *tokens)
 {
     int32_t node;
 
-    while (t->n_free < 2 && t->idle[0].first >= 0)       /* before anything is looked up: a root goes with its last page */
-        evict_node(t, t->idle[0].first);
+    free_two_nodes(t);
     if (parent < 0)
         parent = bm_prefix_root(t, space);
     if ((node = bm_prefix_find(t, parent, tokens)) >= 0) {
@@ -355,16 +379,44 @@ int32_t bm_prefix_add(bm_prefix *t, int32_t parent, const bm_prefix_space *space
     }
     if (t->n_free < 2)
         return -1;
-    if (parent < 0) {
-        parent = new_node(t, -1, hash_bytes(0, space, sizeof *space));
-        t->nodes[parent].space = *space;
-        t->nodes[parent].lone = space->lone != 0;
-    }
-    node = new_node(t, parent, hash_page(parent, tokens));
-    memcpy(t->nodes[node].tokens, tokens, sizeof t->nodes[node].tokens);
-    t->nodes[node].lone = t->nodes[parent].lone;
+    node = new_child(t, parent, space, tokens, BM_PAGE_TOKENS);
     t->nodes[node].users = 1;
     return node;
+}
+
+/* Unfinished siblings that hold nothing but the beginning of this node; nobody holds them. */
+static void evict_shorter(bm_prefix *t, int32_t node)
+{
+    int32_t seen = 0, len = t->nodes[node].len;
+
+    for (int32_t i = t->nodes[node].right, next; i >= 0 && seen < MAX_SIBLINGS; i = next, seen++) {
+        const bm_prefix_node *s = &t->nodes[i];
+        next = s->right;
+        if (s->users == 0 && s->len < BM_PAGE_TOKENS && s->len <= len &&
+            memcmp(s->tokens, t->nodes[node].tokens, (size_t)s->len * sizeof s->tokens[0]) == 0)
+            evict_node(t, i);
+    }
+}
+
+bool bm_prefix_add_part(bm_prefix *t, int32_t parent, const bm_prefix_space *space, const int32_t *tokens, int32_t n,
+                        void *const *pages)
+{
+    int32_t node, len;
+
+    free_two_nodes(t);
+    if (parent < 0)
+        parent = bm_prefix_root(t, space);
+    bm_prefix_part(t, parent, tokens, n, &len);
+    if (len == n || t->n_free < 2)
+        return false;
+    node = new_child(t, parent, space, tokens, n);
+    append(t, 0, node);
+    for (int g = 0; g < t->n_groups; g++) {
+        t->nodes[node].slots[g].page = pages[g];
+        set_idle(t, node, g, true);
+    }
+    evict_shorter(t, node);
+    return true;
 }
 
 void bm_prefix_release(bm_prefix *t, int32_t node)

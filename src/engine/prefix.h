@@ -1,7 +1,8 @@
 /* prefix.h - pages of KV that outlive their sequence and are found again by the tokens they hold.
  *
- * A tree per model. A node is one whole page of positions (BM_PAGE_TOKENS tokens), below the nodes of the tokens before it; it
- * holds one page per layer group. Roots are spaces: what must not share (tenants, adapters) has different ones. Tokens and
+ * A tree per model. A node is one page of positions (BM_PAGE_TOKENS tokens), below the nodes of the tokens before it; it
+ * holds one page per layer group. A leaf may be a page that its sequence left unfinished: nobody holds one or goes on in it, it
+ * is copied. Roots are spaces: what must not share (tenants, adapters) has different ones. Tokens and
  * spaces are compared, never only their hashes. A sequence holds the nodes of its path and the pages that it reads; what nobody
  * holds is idle: counted as free memory, and given back least recently used first, leaves before their parents. In a group with
  * a window a page may go before its node: a hit then must end where the window before it is whole.
@@ -29,6 +30,7 @@ typedef struct bm_prefix_node {
     int32_t parent, child, left, right;          /* -1: none. parent -1: a root */
     int32_t chain;                               /* next in the bucket; of free nodes: next free */
     uint32_t hash;
+    int32_t len;                                 /* tokens; fewer than a page: an unfinished one */
     int32_t users;                               /* sequences whose path has it */
     bool lone;                                   /* of a lone space */
     bm_prefix_link link;                         /* among idle nodes */
@@ -54,7 +56,7 @@ int  bm_prefix_init(bm_prefix *t, bm_kv_pool *pools, const bm_kv_group *groups, 
 void bm_prefix_done(bm_prefix *t);
 
 int32_t bm_prefix_root(const bm_prefix *t, const bm_prefix_space *space);       /* -1: nothing of it is there */
-/* The child that holds these BM_PAGE_TOKENS tokens; -1: none. parent -1 has none. */
+/* The whole child that holds these BM_PAGE_TOKENS tokens; -1: none. parent -1 has none. */
 int32_t bm_prefix_find(const bm_prefix *t, int32_t parent, const int32_t *tokens);
 /* The child with all its pages that shares the most leading tokens, of at most n; their number in *len. -1: none shares any. */
 int32_t bm_prefix_part(const bm_prefix *t, int32_t parent, const int32_t *tokens, int32_t n, int32_t *len);
@@ -63,6 +65,10 @@ bool    bm_prefix_whole(const bm_prefix *t, const int32_t *path, int32_t end, in
 
 /* Find or make the child (of the space's root for parent -1) and hold it. -1: no node is free; nothing is held. */
 int32_t bm_prefix_add(bm_prefix *t, int32_t parent, const bm_prefix_space *space, const int32_t *tokens);
+/* Keep an unfinished page of n tokens, pages[group] each, as an idle child. True: the caller's references are the tree's now.
+ * False: a page with all of it is there, or no node is free. */
+bool    bm_prefix_add_part(bm_prefix *t, int32_t parent, const bm_prefix_space *space, const int32_t *tokens, int32_t n,
+                           void *const *pages);
 void    bm_prefix_hold(bm_prefix *t, int32_t node);
 void    bm_prefix_release(bm_prefix *t, int32_t node);       /* children before parents */
 /* The node's page of a group, with a reference for the caller. */

@@ -30,6 +30,7 @@ void bm_seq_end(bm_engine *e, bm_seq *seq, bm_finish finish, int stop)
         if (finish != BM_FINISH_ERROR) {
             bm_seq_commit(seq);
             bm_seats_hand_over(e, seq);
+            bm_seq_keep_part(seq);
         }
         bm_seq_let_go(seq);
         free_seats(e, 1);
@@ -290,8 +291,7 @@ static bool own_last_page(bm_engine *e, bm_seq *seq)
         return false;
     for (int g = 0; g < model->info.n_groups; g++) {
         void *shared = seq->pages[g][i];
-        seq->pages[g][i] = bm_kv_take(&model->pools[g]);
-        memcpy(seq->pages[g][i], shared, model->pools[g].page_bytes);
+        seq->pages[g][i] = bm_kv_take_copy(&model->pools[g], shared);
         bm_kv_drop(&model->pools[g], shared);
     }
     return true;

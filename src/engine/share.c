@@ -1,6 +1,7 @@
 /* share.c - what a sequence takes over instead of computing it, and what it gives. It takes whole pages of the prefix cache,
  * then a copy of the part that fits of one more page, of the cache or of a neighbour that is still filling it; and it waits
- * while a neighbour that came earlier computes what it needs too. It gives each whole page as soon as it is computed.
+ * while a neighbour that came earlier computes what it needs too. It gives each whole page as soon as it is computed, and the
+ * one that it leaves unfinished when it ends.
  * Engine thread, with the cache lock held. */
 #include <string.h>
 #include "engine/engine_internal.h"
@@ -56,6 +57,31 @@ void bm_seq_commit(bm_seq *seq)
         for (int g = 0; g < model->info.n_groups; g++)
             if (i >= seq->page_begin[g])
                 seq->pages[g][i] = bm_prefix_give_page(&model->prefix, node, g, seq->pages[g][i]);
+    }
+}
+
+/* The page that it was filling stays for who begins with the same tokens; one that another choice holds too stays with that. */
+void bm_seq_keep_part(bm_seq *seq)
+{
+    bm_loaded *model = seq->gen->loaded;
+    int n_groups = model->info.n_groups;
+    int32_t n = computed(seq), i = n / BM_PAGE_TOKENS;
+    void *pages[BM_MAX_KV_GROUPS];
+
+    if (n % BM_PAGE_TOKENS == 0 || i != seq->n_path || seq->gen->space.lone != 0)
+        return;
+    for (int g = 0; g < n_groups; g++) {
+        if (i < seq->page_begin[g] || bm_kv_shared(&model->pools[g], seq->pages[g][i]))
+            return;
+        pages[g] = seq->pages[g][i];
+    }
+    if (!bm_prefix_add_part(&model->prefix, i > 0 ? seq->path[i - 1] : -1, &seq->gen->space, seq->tokens + i * BM_PAGE_TOKENS,
+                            n % BM_PAGE_TOKENS, pages))
+        return;
+    for (int g = 0; g < n_groups; g++) {
+        while (seq->page_end[g] > i + 1)     /* taken ahead */
+            bm_kv_drop(&model->pools[g], seq->pages[g][--seq->page_end[g]]);
+        seq->page_end[g] = i;
     }
 }
 
@@ -183,8 +209,7 @@ static void copy_part(bm_engine *e, bm_seq *seq, const find *f)
         from[g] = f->part >= 0 ? bm_prefix_hold_page(&model->prefix, f->part, g) : f->neighbour->pages[g][n];
     if (bm_kv_make_room(e, model)) {
         for (int g = 0; g < n_groups; g++) {
-            seq->pages[g][n] = bm_kv_take(&model->pools[g]);
-            memcpy(seq->pages[g][n], from[g], model->pools[g].page_bytes);
+            seq->pages[g][n] = bm_kv_take_copy(&model->pools[g], from[g]);
             seq->page_end[g] = n + 1;
         }
         seq->pos = f->end;
@@ -276,7 +301,7 @@ void bm_seats_look_around(bm_engine *e)
     e->seats_changed = false;
 }
 
-/* Of a page that is not whole nothing outlives its sequence: those who wait for this one take their part now. */
+/* It will not compute what they wait for: those who wait for it take what there is, and go on themselves. */
 void bm_seats_hand_over(bm_engine *e, const bm_seq *seq)
 {
     for (int i = 0; i < e->n_active; i++)

@@ -81,6 +81,65 @@ static void one_slow_step_does_not_open_the_gate(void **state)
     assert_true(chunk(&t, 8) >= n / 2 - 8);
 }
 
+/* Lengths of prompts that differ from the beginning, oldest first, beside n_rows decoded rows: what each gets. */
+static void chunks(const bm_step_times *t, int n_rows, const int *lengths, int32_t *grants, int n)
+{
+    static int32_t prompt[4000];
+    bm_error err;
+    bm_gen *gens[8];
+
+    for (int i = 0; i < n; i++) {
+        for (int p = 0; p < lengths[i]; p++)
+            prompt[p] = 1 + (p + 7 * i) % 90;
+        bm_gen_request r = fake_request(m, prompt, (size_t)lengths[i], 1);
+        r.no_cache = true;
+        assert_int_equal(bm_gen_submit(&gens[i], e, &r, &err), 0);
+    }
+    pthread_mutex_lock(&e->cache_lock);
+    bm_seats_serve(e);
+    bm_seats_look_around(e);
+    m->times = *t;
+    bm_chunks_share(e, m, n_rows);
+    pthread_mutex_unlock(&e->cache_lock);
+    for (int i = 0; i < n; i++)
+        grants[i] = gens[i]->seqs[0].grant;
+    for (int i = 0; i < n; i++)
+        bm_gen_close(gens[i]);
+    while (bm_engine_step(e))
+        ;
+}
+
+#define GRANTS(t, n_rows, ...) do { \
+        const struct { int length; int32_t want; } cases[] = { __VA_ARGS__ }; \
+        int n_cases = (int)(sizeof cases / sizeof cases[0]), lengths[8]; \
+        int32_t grants[8]; \
+        for (int i = 0; i < n_cases; i++) \
+            lengths[i] = cases[i].length; \
+        chunks(t, n_rows, lengths, grants, n_cases); \
+        for (int i = 0; i < n_cases; i++) \
+            assert_int_equal(grants[i], cases[i].want); \
+    } while (0)
+
+static void prompts_that_are_soon_over_go_together_whatever_decodes(void **state)
+{
+    bm_step_times t = { 0 };
+
+    (void)state;
+    bm_chunks_learn(&t, 0, 512, 0, 512 * 1e6);          /* a millisecond a token */
+    bm_chunks_learn(&t, 1, 0, 0, 10e6);                 /* one decodes in 10: there is room for 8 tokens */
+    GRANTS(&t, 1, { 17, 17 }, { 17, 17 }, { 17, 17 }, { 17, 17 });
+    GRANTS(&t, 1, { 30, 30 }, { 30, 30 }, { 30, 0 });   /* 80 in a step; none is cut */
+    GRANTS(&t, 1, { 4000, 4 }, { 20, 20 }, { 50, 50 }); /* nor do they feed a long one */
+    GRANTS(&t, 1, { 4000, 4 }, { 2000, 4 });
+    GRANTS(&t, 1, { 65, 8 });
+    GRANTS(&t, 0, { 4000, 200 }, { 20, 20 }, { 50, 50 }, { 300, 130 });   /* alone: 400 in a step */
+    t = (bm_step_times){ 0 };
+    bm_chunks_learn(&t, 0, 512, 0, 512 * 10e6);         /* ten: 160 are the limit */
+    bm_chunks_learn(&t, 1, 0, 0, 100e6);
+    GRANTS(&t, 1, { 12, 12 }, { 12, 0 });
+    GRANTS(&t, 1, { 17, 4 }, { 12, 12 });
+}
+
 static int open_engine(void **state)
 {
     bm_error err;
@@ -104,6 +163,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(alone_a_step_takes_what_a_newcomer_can_wait),
         cmocka_unit_test(beside_decodes_a_step_is_stretched_by_less_than_two),
+        cmocka_unit_test(prompts_that_are_soon_over_go_together_whatever_decodes),
         cmocka_unit_test(one_slow_step_does_not_open_the_gate),
     };
     return cmocka_run_group_tests(tests, open_engine, close_engine);

@@ -176,6 +176,43 @@ static void cached_prefixes_equal_cold_ones_bit_for_bit(void **state)
     assert_true(tokens_cached > 1000);
 }
 
+/* The second begins like the first, which is decoding meanwhile in the page that they share in part. */
+static void a_running_neighbours_page_gives_the_same_bits(void **state)
+{
+    enum { SHARED = 90, LENGTH = 100 };
+    static reply cold[2], warm[2];
+    static int32_t prompts[2][LENGTH];
+    bm_gen *gens[2];
+    bm_event ev;
+
+    NEEDS_MODEL();
+    memset(cold, 0, sizeof cold);
+    memset(warm, 0, sizeof warm);
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < 2; i++) {
+            for (int t = 0; t < LENGTH; t++)
+                prompts[i][t] = 1000 + (t * 7919 + (t < SHARED ? 0 : i) * 104729 + 31) % 30000;
+            bm_gen_request r = { .prompt = prompts[i], .n_prompt = LENGTH, .max_tokens = 60, .n_choices = 1, .no_cache = pass == 0,
+                                 .sampling = bm_sampling_default(), .top_logprobs = 0, .ignore_eos = true };
+            gens[i] = start(&r);
+            if (pass == 0)
+                finish(gens[i], &cold[i]);
+            if (pass == 1 && i == 0) {               /* it decodes now */
+                bm_gen_wait(gens[0]);
+                assert_int_equal(bm_gen_next(gens[0], &ev), 1);
+                assert_int_equal(ev.kind, BM_EVENT_TOKEN);
+                strncat(warm[0].text, ev.text, sizeof warm[0].text - 1);
+                warm[0].tokens[0] = ev.token;
+                warm[0].logprobs[warm[0].n++] = ev.logprob.logprob;
+            }
+        }
+    tokens_cached = 0;
+    for (int i = 0; i < 2; i++)
+        finish(gens[i], &warm[i]);
+    assert_int_equal(tokens_cached, SHARED);
+    assert_memory_equal(cold, warm, sizeof cold);
+}
+
 /* Three pages each are enough to enter, four are needed at the end, and there are nine: some must leave and come back. */
 static void preempted_answers_equal_uninterrupted_ones_bit_for_bit(void **state)
 {
@@ -474,12 +511,14 @@ int main(void)
     const struct CMUnitTest of_int8[] = {
         cmocka_unit_test(batched_answers_equal_lone_ones_bit_for_bit),
         cmocka_unit_test(cached_prefixes_equal_cold_ones_bit_for_bit),
+        cmocka_unit_test(a_running_neighbours_page_gives_the_same_bits),
         cmocka_unit_test(preempted_answers_equal_uninterrupted_ones_bit_for_bit),
         cmocka_unit_test(speculation_gives_the_same_bytes),
     };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batched_answers_equal_lone_ones_bit_for_bit),
         cmocka_unit_test(cached_prefixes_equal_cold_ones_bit_for_bit),
+        cmocka_unit_test(a_running_neighbours_page_gives_the_same_bits),
         cmocka_unit_test(preempted_answers_equal_uninterrupted_ones_bit_for_bit),
         cmocka_unit_test(speculation_gives_the_same_bytes),
         cmocka_unit_test(what_a_user_writes_stays_text),
