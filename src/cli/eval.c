@@ -97,7 +97,7 @@ static int print_results(bm_store *store, const bm_run_row *run, bool as_json)
 typedef struct run_options {
     bm_eval_request request;
     cli_list tasks, include;
-    const char *gen_kwargs;
+    const char *gen_kwargs, *precision;
     bool json, detach;
     char *names;                 /* the tasks, comma by comma */
 } run_options;
@@ -162,7 +162,7 @@ static int do_run(run_options *o)
 
 static int eval_run(int argc, char **argv)
 {
-    run_options o = { .request.num_fewshot = -1 };
+    run_options o = { .request.num_fewshot = -1, .precision = "fast" };
     bm_eval_request *r = &o.request;
     const cli_option options[] = {
         { "model", "-m", CLI_STR, &r->model, 0, 0, "NAME", "a model, adapter or alias of the shelf" },
@@ -179,6 +179,7 @@ static int eval_run(int argc, char **argv)
         { "fewshot-seed", NULL, CLI_INT, &r->fewshot_seed, 0, 9e15, "N", "of the examples (default 1234, lm-eval's)" },
         { "bootstrap", NULL, CLI_INT, &r->bootstrap, -1, 1e7, "N", "resamples for errors that have no formula (default 100000; -1: none)" },
         { "ctx", "-c", CLI_INT, &r->context, 0, 1 << 24, "N", "context (default: the model's own, at most 8192)" },
+        { "precision", NULL, CLI_STR, &o.precision, 0, 0, "fast|f32", "f32: everything in 32 bits, to see what rounding costs (default fast: what is served)" },
         { "threads", "-t", CLI_INT, &r->threads, 0, 1024, "N", "threads (default: the cores this process may use)" },
         { "memory", NULL, CLI_INT, &r->memory_mib, 0, 1e9, "MIB", "most memory that the job may take" },
         { "detach", NULL, CLI_FLAG, &o.detach, 0, 0, NULL, "leave it to the running server" },
@@ -197,6 +198,9 @@ static int eval_run(int argc, char **argv)
         return cli_usage_error(self.name, "takes no arguments, found '%s'", argv[0]);
     if (o.tasks.n == 0)
         return cli_usage_error(self.name, "--tasks is needed: baimo eval tasks lists them");
+    if (strcmp(o.precision, "fast") != 0 && strcmp(o.precision, "f32") != 0)
+        return cli_usage_error(self.name, "--precision is fast or f32, not %s", o.precision);
+    r->f32 = strcmp(o.precision, "f32") == 0;
     if ((rc = take_names(&o)) == 0)
         rc = do_run(&o);
     bm_free(o.names);

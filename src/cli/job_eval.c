@@ -143,7 +143,8 @@ static int load_adapter(scene *s, const bm_eval_job *job, bm_error *err)
 static int scene_open(scene *s, const bm_eval_job *job, bm_error *err)
 {
     bm_engine_options engine = { .n_threads = job->n_threads, .max_queued = 2 * IN_FLIGHT, .no_speculation = false };
-    bm_load_options load = { .name = job->model_name ? job->model_name : "the model", .n_ctx = job->n_ctx, .n_parallel = 1 };
+    bm_load_options load = { .name = job->model_name ? job->model_name : "the model", .n_ctx = job->n_ctx, .n_parallel = 1,
+                            .f32 = job->f32 };
     int rc;
 
     s->pack_dir = cli_pack_dir(false);
@@ -158,7 +159,7 @@ static int scene_open(scene *s, const bm_eval_job *job, bm_error *err)
 static int run_job(const bm_eval_job *job, const char *dir, bm_error *err)
 {
     bm_eval_run_options run = { .dir = dir, .model_name = job->model_name, .model_sha256 = job->model_sha256, .adapter_name = job->adapter_name,
-                                .adapter_sha256 = job->adapter_sha256, .progress = progress };
+                                .adapter_sha256 = job->adapter_sha256, .precision = job->f32 ? "f32" : "fast", .progress = progress };
     reporter r = { .began_ns = bm_now_ns() };
     scene s = { 0 };
     bm_cpu cpu;

@@ -54,7 +54,7 @@ static int job_finished(void *arg, bm_run_row *run, const char *dir, bm_error *e
 
 int cli_jobs_open(bm_jobs **out, bm_store *store, const char *only, bm_error *err)
 {
-    bm_jobs_options options = { .only = only, .finished = job_finished, .arg = store };
+    bm_jobs_options options = { .only = only, .eager = true, .finished = job_finished, .arg = store };
 
     return bm_jobs_new(out, store, &options, err);
 }

@@ -106,6 +106,7 @@ typedef struct bm_gen_request {
     bm_adapter *adapter;         /* made for the model by bm_adapter_new; the request holds a reference. NULL: the base alone.
                                     Its content and scale keep its prefixes apart from all others, whatever cache_space says */
     bool no_cache;               /* takes nothing from the prefix cache and leaves nothing in it */
+    bool patient;                /* one of many whose sum counts: it waits a step for a neighbour that computes a few tokens it needs too */
     int priority;                /* higher first; 0 */
     int64_t deadline_ns;         /* bm_now_ns() clock; 0: none. Past it: finish reason "deadline" */
     /* Called from the engine thread after events were added, and once at the end. Must not block or call the engine. */

@@ -6,7 +6,8 @@
 #include <string.h>
 #include "engine/engine_internal.h"
 
-enum { WAIT_MIN = 16 };          /* tokens: waiting for fewer costs more than computing them, as a step passes */
+/* Tokens. Waiting for fewer costs more than computing them, as a step passes; a patient request only has the copy of a page to weigh. */
+enum { WAIT_MIN = 16, PATIENT_MIN = 4 };
 
 /* ---- pages of one sequence ---- */
 
@@ -248,7 +249,7 @@ static bm_seq *find_leader(bm_engine *e, bm_seq *seq, int32_t have, int32_t *com
 {
     bm_seq *leader = NULL;
 
-    *common = have + WAIT_MIN - 1;
+    *common = have + (seq->gen->request.patient ? PATIENT_MIN : WAIT_MIN) - 1;
     for (int i = 0; i < e->n_active; i++)
         for (int c = 0; c < e->active[i]->request.n_choices; c++) {
             bm_seq *s = &e->active[i]->seqs[c];

@@ -86,7 +86,9 @@ static int read_options(bm_eval_job *job, const json_t *o, bm_error *err)
     double limit = 0, shots = -1, fewshot_seed = 1234, seed = 0, bootstrap = 0, threads = 0, context = 0, memory = 0;
     bm_eval_options *e = &job->options;
     const json_t *gen = NULL;
+    const char *precision = "fast";
     const key keys[] = {
+        { "precision", TEXT, &precision, NULL },
         { "limit", NUMBER, &limit, NULL }, { "num_fewshot", NUMBER, &shots, NULL }, { "fewshot_seed", NUMBER, &fewshot_seed, NULL },
         { "seed", NUMBER, &seed, NULL }, { "bootstrap", NUMBER, &bootstrap, NULL }, { "threads", NUMBER, &threads, NULL },
         { "context", NUMBER, &context, NULL }, { "memory_mib", NUMBER, &memory, NULL }, { "gen_kwargs", OBJECT, &gen, NULL },
@@ -100,6 +102,9 @@ static int read_options(bm_eval_job *job, const json_t *o, bm_error *err)
         (rc = whole(threads, "threads", 0, 4096, err)) < 0 || (rc = whole(context, "context", 0, 1 << 24, err)) < 0 ||
         (rc = whole(memory, "memory_mib", 0, 1e9, err)) < 0)
         return rc;
+    if (strcmp(precision, "fast") != 0 && strcmp(precision, "f32") != 0)
+        return bm_fail(err, BM_INVALID, "job.json: precision must be \"fast\" or \"f32\"");
+    job->f32 = strcmp(precision, "f32") == 0;
     e->limit = (uint64_t)limit;
     e->has_num_fewshot = shots >= 0;
     e->num_fewshot = shots >= 0 ? (int)shots : 0;
@@ -240,6 +245,7 @@ static void write_options(bm_json *j, const bm_eval_job *job)
     bm_json_kint(j, "threads", job->n_threads);
     bm_json_kint(j, "context", job->n_ctx);
     bm_json_kint(j, "memory_mib", job->memory_mib);
+    bm_json_kstr(j, "precision", job->f32 ? "f32" : "fast");
     bm_json_close(j, '}');
 }
 

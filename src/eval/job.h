@@ -12,7 +12,7 @@
  *      "datasets": {"OWNER/SET:test": "/d.jsonl", "OWNER/SET/CONFIG:train": ...},      what answers a task's dataset_path, dataset_name, split
  *      "options": {"limit": 0, "num_fewshot": null, "fewshot_seed": 1234, "seed": 0, "apply_chat_template": false,
  *          "fewshot_as_multiturn": false, "system_instruction": null, "gen_kwargs": null, "bootstrap": 100000,
- *          "threads": 0, "context": 0, "memory_mib": 0}}
+ *          "threads": 0, "context": 0, "memory_mib": 0, "precision": "fast|f32"}}
  *
  * Events:
  *     {"event":"message","level":"info|warn|error","message":...}
@@ -40,6 +40,7 @@ typedef struct bm_eval_job {
     int n_threads;               /* 0: what the machine allows */
     int32_t n_ctx;               /* 0: the largest that fits */
     int64_t memory_mib;
+    bool f32;                    /* precision "f32": weights dequantised, activations and KV in f32 */
     json_t *json;                /* what the strings of a job that was read point into */
 } bm_eval_job;
 

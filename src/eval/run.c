@@ -182,6 +182,7 @@ static int make_inputs(bm_buf *out, const bm_eval *e, bm_backend *backend, const
     bm_json_kstr(&j, "model_sha256", o->model_sha256 ? o->model_sha256 : "");
     bm_json_kstr(&j, "adapter", o->adapter_name ? o->adapter_name : "");
     bm_json_kstr(&j, "adapter_sha256", o->adapter_sha256 ? o->adapter_sha256 : "");
+    bm_json_kstr(&j, "precision", o->precision ? o->precision : "fast");
     bm_json_kstr(&j, "template_sha256", hex);
     bm_json_kstr(&j, "version", BM_VERSION);
     write_settings(&j, e->options, backend->ctx(backend));

@@ -44,6 +44,7 @@ typedef struct bm_eval_run_options {
     const char *dir;                     /* exists */
     bm_adapter *adapter;                 /* of the backend's model, borrowed; NULL: the base alone */
     const char *model_name, *model_sha256, *adapter_name, *adapter_sha256;       /* "" or NULL: none */
+    const char *precision;               /* "fast" or "f32": how the backend's model was loaded */
     int n_threads;                       /* for the record */
     const char *machine;                 /* likewise */
     /* After each document, in order; false stops (BM_CANCELED): all that was scored is kept. NULL is fine. */

@@ -88,6 +88,7 @@ static void fill_options(bm_eval_job *job, const bm_eval_request *r, const bm_sh
     job->n_threads = (int)r->threads;
     job->n_ctx = (int32_t)(r->context > 0 ? r->context : own > 0 && own < DEFAULT_CONTEXT ? own : DEFAULT_CONTEXT);
     job->memory_mib = r->memory_mib;
+    job->f32 = r->f32;
 }
 
 /* What the job would say of its tasks and data, said now. */

@@ -16,6 +16,7 @@ typedef struct bm_eval_request {
     int64_t seed, fewshot_seed;  /* fewshot_seed 0: 1234 */
     int64_t threads, context, bootstrap, memory_mib;         /* context 0: the model's own, at most 8192 */
     bool apply_chat_template, fewshot_as_multiturn;
+    bool f32;                    /* weights dequantised, activations and KV in f32: what rounding costs, not what is served */
     const char *system_instruction;
     const json_t *gen_kwargs;    /* object or NULL */
 } bm_eval_request;

@@ -73,14 +73,12 @@ static int64_t start_time(pid_t pid)
     return start;
 }
 
-/* Idle priority, first to be killed when memory ends, no core dump, a budget. What the system refuses is left as it is. */
+/* First to be killed when memory ends, no core dump, a budget. What the system refuses is left as it is. */
 static void set_limits(pid_t pid, int64_t memory_bytes)
 {
-    struct sched_param zero = { 0 };
     struct rlimit none = { 0, 0 }, budget = { (rlim_t)memory_bytes, (rlim_t)memory_bytes };
     char path[48];
 
-    sched_setscheduler(pid, SCHED_IDLE, &zero);
     prlimit(pid, RLIMIT_CORE, &none, NULL);
     if (memory_bytes > 0)
         prlimit(pid, RLIMIT_DATA, &budget, NULL);
@@ -91,6 +89,21 @@ static void set_limits(pid_t pid, int64_t memory_bytes)
         (void)n;
         close(fd);
     }
+}
+
+void bm_child_idle(const bm_child *child)
+{
+    struct sched_param zero = { 0 };
+    struct dirent *e;
+    char path[48];
+
+    snprintf(path, sizeof path, "/proc/%ld/task", (long)child->pid);
+    DIR *tasks = child->pid > 1 ? opendir(path) : NULL;
+    while (tasks != NULL && (e = readdir(tasks)) != NULL)
+        if (e->d_name[0] != '.')
+            sched_setscheduler((pid_t)atol(e->d_name), SCHED_IDLE, &zero);
+    if (tasks != NULL)
+        closedir(tasks);
 }
 
 /* Secrets of this process are none of a job's. */
@@ -167,7 +180,7 @@ static int write_pid(const bm_child *child, const char *dir, bm_error *err)
     return rc;
 }
 
-int bm_child_spawn(bm_child *out, const char *program, const char *dir, int64_t memory_bytes, bm_error *err)
+int bm_child_spawn(bm_child *out, const bm_child_options *options, const char *dir, bm_error *err)
 {
     int rc = 0, events, log = -1, alive = -1;
 
@@ -180,9 +193,11 @@ int bm_child_spawn(bm_child *out, const char *program, const char *dir, int64_t 
     else if (flock(alive, LOCK_EX | LOCK_NB) < 0)
         rc = bm_fail(err, BM_BUSY, "%s: its process is running already", dir);
     else
-        rc = start(&out->pid, program == NULL ? "/proc/self/exe" : program, dir, events, log, alive, err);
+        rc = start(&out->pid, options->program == NULL ? "/proc/self/exe" : options->program, dir, events, log, alive, err);
     if (rc == 0) {
-        set_limits(out->pid, memory_bytes);
+        set_limits(out->pid, options->memory_bytes);
+        if (!options->eager)
+            bm_child_idle(out);
         out->start = start_time(out->pid);
         rc = write_pid(out, dir, err);
         if (rc < 0) {                                /* nobody could find it again */

@@ -16,8 +16,16 @@ typedef struct bm_child_end {
     int status, signal;          /* exit status, or the signal that killed it (then status is -1) */
 } bm_child_end;
 
-/* Start `program` (NULL: this one) with "job DIR" in `dir`; events.jsonl, log.txt, alive and pid there are made when missing. */
-int  bm_child_spawn(bm_child *out, const char *program, const char *dir, int64_t memory_bytes, bm_error *err);
+typedef struct bm_child_options {
+    const char *program;         /* NULL: this one */
+    int64_t memory_bytes;        /* budget; 0: none */
+    bool eager;                  /* ordinary priority, not idle */
+} bm_child_options;
+
+/* Start the program with "job DIR" in `dir`; events.jsonl, log.txt, alive and pid there are made when missing. */
+int  bm_child_spawn(bm_child *out, const bm_child_options *options, const char *dir, bm_error *err);
+/* Idle priority for all of its threads, and for those that they will start. What the system refuses is left as it is. */
+void bm_child_idle(const bm_child *child);
 /* 1 and *out when the child of `dir` lives, 0 when there is none. out->pid is 0 when it lives and nobody knows its pid. */
 int  bm_child_find(bm_child *out, const char *dir, bm_error *err);
 /* 1 and *end when it has ended, else 0. Reaps it when it is ours. */

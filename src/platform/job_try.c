@@ -109,7 +109,7 @@ int bm_job_try(bm_store *store, const char *program, const char *job_json, size_
         goto out;
     bm_buf_printf(&path, "%s/job.json", dir.data);
     rc = path.failed ? bm_fail(err, BM_NOMEM, "no memory for a path") : bm_write_file(path.data, job_json, len_bytes, 0600, err);
-    if (rc == 0 && (rc = bm_child_spawn(&child, program, dir.data, 0, err)) == 0)
+    if (rc == 0 && (rc = bm_child_spawn(&child, &(bm_child_options){ .program = program }, dir.data, err)) == 0)
         rc = watch(&child, dir.data, tell, arg, err);
     bm_job_remove_tree(dir.data);
 out:

@@ -171,6 +171,7 @@ static void fail_start(bm_jobs *jobs, job *j, const bm_error *why)
 
 static void start_run(bm_jobs *jobs, job *j)
 {
+    bm_child_options options = { .program = jobs->program, .memory_bytes = memory_budget(&j->run), .eager = jobs->options.eager };
     bm_error err;
 
     /* Claimed first: whoever asks it to stop from here on finds it running, not waiting. */
@@ -178,7 +179,7 @@ static void start_run(bm_jobs *jobs, job *j)
         job_free(j);
         return;
     }
-    if (bm_child_spawn(&j->child, jobs->program, j->dir, memory_budget(&j->run), &err) < 0) {
+    if (bm_child_spawn(&j->child, &options, j->dir, &err) < 0) {
         fail_start(jobs, j, &err);
         return;
     }
@@ -200,6 +201,8 @@ static void adopt_run(bm_jobs *jobs, job *j)
         say(jobs, "%s: %s", j->run.id, err.msg);
     bm_job_log_open(&j->log, j->dir, &j->run, jobs->options.events_bytes);
     if (rc == 1) {
+        if (!jobs->options.eager)
+            bm_child_idle(&j->child);
         bm_runs_process(jobs->store, j->run.number, j->child.pid, j->child.start, NULL);
         say(jobs, "%s '%s' was running already", j->run.id, j->run.name);
     }

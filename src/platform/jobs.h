@@ -10,9 +10,9 @@
  *     lock            locked by the process that looks after it: one at a time, a server or a command in the foreground
  *     ...             what the child itself keeps: checkpoints, the adapter, samples
  *
- * A child is spawned from the program itself ("baimo job DIR"), under SCHED_IDLE, with oom_score_adj 1000, no core dump, a budget
- * of memory (RLIMIT_DATA), and in a process group of its own; once asked to end, at the usual priority. It never opens the
- * database. Whoever looks after it stores its events and draws conclusions when it has ended:
+ * A child is spawned from the program itself ("baimo job DIR"), under SCHED_IDLE unless the options say eager, with oom_score_adj
+ * 1000, no core dump, a budget of memory (RLIMIT_DATA), and in a process group of its own; once asked to end, at the usual priority.
+ * It never opens the database. Whoever looks after it stores its events and draws conclusions when it has ended:
  *     "done"            succeeded, once `finished` has put its result on the shelf
  *     "error"           failed, with its message
  *     after a stop      stopped (its checkpoint stays: resume)
@@ -40,6 +40,7 @@ typedef struct bm_jobs_options {
     /* A run's child is done: put what it made on the shelf. run->result is what it said; another string may take its place (bm_free
      * the old one). From the jobs' thread; a failure fails the run. May be NULL. */
     int (*finished)(void *arg, bm_run_row *run, const char *dir, bm_error *err);
+    bool eager;                  /* children keep the ordinary priority: nobody is served beside them. A server that adopts one lowers it */
     /* Whether requests are being computed: children are stopped (SIGSTOP) meanwhile. Cheap, from the jobs' thread. May be NULL. */
     bool (*busy)(void *arg);
     void (*changed)(void *arg);  /* something new is in the store; from the jobs' thread. May be NULL */

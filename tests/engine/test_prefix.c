@@ -450,37 +450,36 @@ static void prompt_logprobs_read_no_cache(void **state)
 }
 
 /* What scoring asks: several continuations of one context, only their own log-probabilities. */
-static void log_probabilities_of_continuations_share_their_context(void **state)
+static void score_continuations(int context, bool patient, bool shared)
 {
-    enum { CONTEXT = 200, LONG = 12, N = 4 };
-    int32_t prompt[N][CONTEXT + LONG];
+    enum { MOST = 200, LONG = 12, N = 4 };
+    int32_t prompt[N][MOST + LONG];
     float cold[N][LONG];
     bm_gen *gens[N];
     bm_event ev;
     fake f;
 
-    (void)state;
     bm_engine *e = fake_engine(8, 64, 1 << 20);
     bm_loaded *m = open_fake(e, &f, 1);
     for (int i = 0; i < N; i++) {
-        fill(prompt[i], CONTEXT, 1);
-        fill(prompt[i] + CONTEXT, LONG, 10 + (uint64_t)i);
-        bm_gen_request r = fake_request(m, prompt[i], CONTEXT + LONG, 0);
+        fill(prompt[i], (size_t)context, 1);
+        fill(prompt[i] + context, LONG, 10 + (uint64_t)i);
+        bm_gen_request r = fake_request(m, prompt[i], (size_t)context + LONG, 0);
         r.prompt_logprobs = r.no_cache = true;
         gens[i] = submit(e, &r);
         run_all(e);
-        for (int t = 0; t < CONTEXT + LONG; t++) {
+        for (int t = 0; t < context + LONG; t++) {
             assert_int_equal(bm_gen_next(gens[i], &ev), 1);
-            if (t >= CONTEXT)
-                cold[i][t - CONTEXT] = ev.logprob.logprob;
+            if (t >= context)
+                cold[i][t - context] = ev.logprob.logprob;
         }
         bm_gen_close(gens[i]);
     }
     run_all(e);
     int64_t computed = -f.n_tokens, cached = 0;
     for (int i = 0; i < N; i++) {
-        bm_gen_request r = fake_request(m, prompt[i], CONTEXT + LONG, 0);
-        r.prompt_logprobs = true, r.logprobs_from = CONTEXT;
+        bm_gen_request r = fake_request(m, prompt[i], (size_t)context + LONG, 0);
+        r.prompt_logprobs = true, r.logprobs_from = context, r.patient = patient;
         gens[i] = submit(e, &r);
     }
     run_all(e);
@@ -488,17 +487,31 @@ static void log_probabilities_of_continuations_share_their_context(void **state)
         for (int t = 0; t < LONG; t++) {
             assert_int_equal(bm_gen_next(gens[i], &ev), 1);
             assert_int_equal(ev.kind, BM_EVENT_PROMPT);
-            assert_int_equal(ev.index, CONTEXT + t);
-            assert_int_equal(ev.token, prompt[i][CONTEXT + t]);
+            assert_int_equal(ev.index, context + t);
+            assert_int_equal(ev.token, prompt[i][context + t]);
             assert_memory_equal(&ev.logprob.logprob, &cold[i][t], sizeof(float));
         }
         cached += bm_gen_get_usage(gens[i]).cached_tokens;
         bm_gen_close(gens[i]);
     }
     computed += f.n_tokens;
-    assert_int_equal(cached, (N - 1) * (CONTEXT - 1));
-    assert_int_equal(computed, CONTEXT + LONG - 1 + (N - 1) * LONG);      /* the last token is never run */
+    assert_int_equal(cached, shared ? (N - 1) * (context - 1) : 0);
+    assert_int_equal(computed, N * (context + LONG - 1) - cached);        /* the last token is never run */
     end(e, m);
+}
+
+static void log_probabilities_of_continuations_share_their_context(void **state)
+{
+    (void)state;
+    score_continuations(200, false, true);
+    score_continuations(200, true, true);
+}
+
+static void only_patient_requests_wait_for_a_few_tokens(void **state)
+{
+    (void)state;
+    score_continuations(10, false, false);
+    score_continuations(10, true, true);
 }
 
 static void idle_pages_are_free_memory_and_the_oldest_go_first(void **state)
@@ -745,6 +758,7 @@ int main(void)
         cmocka_unit_test(a_waiter_takes_over_where_a_cancelled_one_stopped),
         cmocka_unit_test(prompt_logprobs_read_no_cache),
         cmocka_unit_test(log_probabilities_of_continuations_share_their_context),
+        cmocka_unit_test(only_patient_requests_wait_for_a_few_tokens),
         cmocka_unit_test(idle_pages_are_free_memory_and_the_oldest_go_first),
         cmocka_unit_test(preempted_equals_uninterrupted),
         cmocka_unit_test(the_youngest_of_the_lowest_priority_stands_up_and_comes_back_first),

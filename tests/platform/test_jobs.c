@@ -77,9 +77,9 @@ static void write_script(const char *body)
 
 static const char say_done[] = "say '{\"event\":\"done\",\"result\":{\"loss\":1.5}}'";
 
-static bm_jobs *open_jobs(bool with_busy)
+static bm_jobs *open_jobs_as(bool with_busy, bool eager)
 {
-    bm_jobs_options options = { .program = script, .stop_seconds = patience_seconds, .events_bytes = 1 << 20, .finished = finished,
+    bm_jobs_options options = { .eager = eager, .program = script, .stop_seconds = patience_seconds, .events_bytes = 1 << 20, .finished = finished,
                                 .busy = with_busy ? busy : NULL };
     bm_jobs *jobs;
     bm_error err;
@@ -88,6 +88,8 @@ static bm_jobs *open_jobs(bool with_busy)
         fail_msg("%s", err.msg);
     return jobs;
 }
+
+static bm_jobs *open_jobs(bool with_busy) { return open_jobs_as(with_busy, false); }
 
 static bm_run_row a_run(const char *name)
 {
@@ -491,6 +493,36 @@ static void children_are_idle_first_to_go_and_inherit_nothing(void **state)
     bm_jobs_free(jobs);
 }
 
+/* Field 41 of stat: 0 is the ordinary policy, 5 is SCHED_IDLE. */
+static void eager_children_keep_their_priority_until_a_server_adopts_them(void **state)
+{
+    (void)state;
+    write_script("until [ -e pid ]; do sleep 0.01; done\ncut -d' ' -f41 /proc/$$/stat > begun.new; mv begun.new begun\n"
+                 "until [ \"$(cut -d' ' -f41 /proc/$$/stat)\" = 5 ]; do sleep 0.01; done\n"
+                 "say '{\"event\":\"done\",\"result\":{\"loss\":1.5}}'");
+    bm_run_row run = a_run("one");
+    pid_t child = fork();
+    if (child == 0) {                    /* the command in the foreground, which dies */
+        bm_error err;
+        bm_store_open(&store, home, &err);
+        open_jobs_as(false, true);
+        for (;;)
+            pause();
+    }
+    wait_file(path_of(&run, "begun"));
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    char *text;
+    size_t len;
+    assert_int_equal(bm_read_file(&text, &len, path_of(&run, "begun"), 64, NULL), 0);
+    assert_string_equal(text, "0\n");
+    bm_free(text);
+    bm_jobs *jobs = open_jobs(false);
+    bm_run_row now = wait_state(&run, "succeeded");
+    bm_run_row_done(&now);
+    bm_jobs_free(jobs);
+}
+
 static char process_state(const bm_run_row *run)
 {
     char *text, path[48], line[512], state = '?';
@@ -599,6 +631,7 @@ int main(void)
         T(a_child_whose_pid_was_not_written_down_is_found),
         T(a_run_is_looked_after_by_one_process),
         T(children_are_idle_first_to_go_and_inherit_nothing),
+        T(eager_children_keep_their_priority_until_a_server_adopts_them),
         T(children_make_way_for_requests),
         T(only_ids_become_paths),
         T(runs_are_found_by_id_name_and_beginning),
