@@ -13,10 +13,10 @@ import argparse, json, math, os, shutil, subprocess, sys, tempfile, time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 # task: documents; MMLU's six subjects are pooled in the table
-TASKS = {"arc_easy": 300, "arc_challenge": 300, "hellaswag": 250, "piqa": 300, "winogrande": 300, "lambada_openai": 300, "gsm8k": 50,
+TASKS = {"arc_easy": 300, "arc_challenge": 300, "hellaswag": 250, "piqa": 300, "winogrande": 300, "lambada_openai": 200, "gsm8k": 50,
          "bbh_fewshot_date_understanding": 50}
 SUBJECTS = ["abstract_algebra", "astronomy", "formal_logic", "high_school_biology", "international_law", "moral_disputes"]
-TASKS.update({"mmlu_" + s: 50 for s in SUBJECTS})
+TASKS.update({"mmlu_" + s: 25 for s in SUBJECTS})
 LEAST = {"gsm8k": 50, **{"mmlu_" + s: 20 for s in SUBJECTS}}             # whatever --scale says
 
 
