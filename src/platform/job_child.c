@@ -91,17 +91,18 @@ static void set_limits(pid_t pid, int64_t memory_bytes)
     }
 }
 
-void bm_child_idle(const bm_child *child)
+/* Of all threads of a process; what they start later inherits it. */
+static void set_policy(pid_t pid, int policy)
 {
     struct sched_param zero = { 0 };
     struct dirent *e;
     char path[48];
 
-    snprintf(path, sizeof path, "/proc/%ld/task", (long)child->pid);
-    DIR *tasks = child->pid > 1 ? opendir(path) : NULL;
+    snprintf(path, sizeof path, "/proc/%ld/task", (long)pid);
+    DIR *tasks = opendir(path);
     while (tasks != NULL && (e = readdir(tasks)) != NULL)
-        if (e->d_name[0] != '.')
-            sched_setscheduler((pid_t)atol(e->d_name), SCHED_IDLE, &zero);
+        if (e->d_name[0] >= '1' && e->d_name[0] <= '9')
+            sched_setscheduler((pid_t)atol(e->d_name), policy, &zero);
     if (tasks != NULL)
         closedir(tasks);
 }
@@ -196,9 +197,9 @@ int bm_child_spawn(bm_child *out, const bm_child_options *options, const char *d
         rc = start(&out->pid, options->program == NULL ? "/proc/self/exe" : options->program, dir, events, log, alive, err);
     if (rc == 0) {
         set_limits(out->pid, options->memory_bytes);
+        out->start = start_time(out->pid);
         if (!options->eager)
             bm_child_idle(out);
-        out->start = start_time(out->pid);
         rc = write_pid(out, dir, err);
         if (rc < 0) {                                /* nobody could find it again */
             kill(-out->pid, SIGKILL);
@@ -300,19 +301,14 @@ bool bm_child_signal(const bm_child *child, int signal)
     return kill(-child->pid, signal) == 0;
 }
 
+void bm_child_idle(const bm_child *child)
+{
+    if (child->pid > 1 && start_time(child->pid) == child->start)
+        set_policy(child->pid, SCHED_IDLE);
+}
+
 void bm_child_hurry(const bm_child *child)
 {
-    struct sched_param zero = { 0 };
-    struct dirent *e;
-    char path[48];
-
-    if (child->pid <= 1 || start_time(child->pid) != child->start)
-        return;
-    snprintf(path, sizeof path, "/proc/%ld/task", (long)child->pid);
-    DIR *tasks = opendir(path);
-    while (tasks != NULL && (e = readdir(tasks)) != NULL)
-        if (e->d_name[0] >= '1' && e->d_name[0] <= '9')
-            sched_setscheduler((pid_t)atol(e->d_name), SCHED_OTHER, &zero);
-    if (tasks != NULL)
-        closedir(tasks);
+    if (child->pid > 1 && start_time(child->pid) == child->start)
+        set_policy(child->pid, SCHED_OTHER);
 }
