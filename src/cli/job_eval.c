@@ -153,7 +153,8 @@ static int scene_open(scene *s, const bm_eval_job *job, bm_error *err)
         return rc;
     if (job->adapter_path != NULL && (rc = load_adapter(s, job, err)) < 0)
         return rc;
-    return bm_backend_local(&s->backend, s->engine, s->loaded, err);
+    return s->adapter != NULL ? bm_backend_adapted(&s->backend, s->engine, s->loaded, s->adapter, err)
+                              : bm_backend_local(&s->backend, s->engine, s->loaded, err);
 }
 
 static int run_job(const bm_eval_job *job, const char *dir, bm_error *err)
@@ -176,7 +177,6 @@ static int run_job(const bm_eval_job *job, const char *dir, bm_error *err)
         bm_engine_stats stats;
         bm_engine_get_stats(s.engine, &stats);
         run.n_threads = stats.n_threads;
-        run.adapter = s.adapter;
         run.machine = cpu.model;
         r.began_ns = bm_now_ns();
         rc = bm_eval_run(eval, s.backend, &run, NULL, &failed, err);

@@ -10,9 +10,9 @@ json_t *cli_run_json(const bm_run_row *r)
     json_t *settings = json_loads(r->settings, 0, NULL), *data = json_loads(r->data, 0, NULL);
     json_t *result = json_loads(r->result, 0, NULL);
 
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o*, s:o*, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:o*, s:s, s:s, s:I, s:I, s:I}",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o*, s:o*, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:o*, s:s, s:s, s:I, s:I, s:I}",
                      "id", r->id, "kind", r->kind, "name", r->name, "state", r->state, "model", r->model, "model_sha256",
-                     r->model_sha256, "data", data, "settings", settings, "seed", (json_int_t)r->seed, "version", r->version,
+                     r->model_sha256, "adapter", r->adapter, "adapter_sha256", r->adapter_sha256, "data", data, "settings", settings, "seed", (json_int_t)r->seed, "version", r->version,
                      "machine", r->machine, "step", (json_int_t)r->step, "n_steps", (json_int_t)r->n_steps, "tokens",
                      (json_int_t)r->tokens, "attempts", (json_int_t)r->attempts, "result", result, "error", r->error, "hint",
                      r->hint, "created_ms", (json_int_t)r->created_ms, "started_ms", (json_int_t)r->started_ms, "finished_ms",

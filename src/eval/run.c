@@ -302,7 +302,7 @@ static int score_rest(task_run *r, size_t most, bm_error *err)
 {
     const bm_eval_options *o = r->eval->options;
     bm_prompt_options po = prompt_options(o);
-    bm_scorer_options so = { .adapter = r->options->adapter, .first = bm_tally_count(r->tally), .limit = most, .seed = o->seed };
+    bm_scorer_options so = { .first = bm_tally_count(r->tally), .limit = most, .seed = o->seed };
     bm_prompts *prompts;
     int rc;
 

@@ -42,8 +42,7 @@ typedef struct bm_eval_progress {
 
 typedef struct bm_eval_run_options {
     const char *dir;                     /* exists */
-    bm_adapter *adapter;                 /* of the backend's model, borrowed; NULL: the base alone */
-    const char *model_name, *model_sha256, *adapter_name, *adapter_sha256;       /* "" or NULL: none */
+    const char *model_name, *model_sha256, *adapter_name, *adapter_sha256;       /* of the backend; "" or NULL: none */
     const char *precision;               /* "fast" or "f32": how the backend's model was loaded */
     int n_threads;                       /* for the record */
     const char *machine;                 /* likewise */

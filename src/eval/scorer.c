@@ -101,7 +101,7 @@ static int does_not_fit(const scorer *s, size_t need, bm_error *err)
 static int ask_score(scorer *s, doc *d, size_t answer, const int32_t *tokens, size_t n, size_t from, bm_error *err)
 {
     bm_gen_request r = { .prompt = tokens, .n_prompt = n, .n_choices = 1, .sampling = bm_sampling_default(), .top_logprobs = 1,
-                         .prompt_logprobs = true, .logprobs_from = (int32_t)from, .adapter = s->options->adapter, .patient = true };
+                         .prompt_logprobs = true, .logprobs_from = (int32_t)from, .patient = true };
 
     if (n > (size_t)s->n_ctx + 1)
         return does_not_fit(s, n - 1, err);
@@ -197,7 +197,7 @@ static int ask_generation(scorer *s, doc *d, size_t i, bm_error *err)
     const json_t *kwargs = s->task->generation_kwargs;
     double most = number_of(kwargs, "max_gen_toks", s->options->max_gen_tokens > 0 ? s->options->max_gen_tokens : GEN_TOKENS);
     bm_gen_request r = { .n_choices = s->task->repeats, .sampling = bm_sampling_default(), .stop = s->stops, .n_stop = s->n_stops,
-                         .top_logprobs = -1, .adapter = s->options->adapter, .patient = true };
+                         .top_logprobs = -1, .patient = true };
     int rc;
 
     if (!(most >= 1 && most <= 1 << 24))

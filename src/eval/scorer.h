@@ -10,7 +10,6 @@
 #include "eval/metrics.h"
 
 typedef struct bm_scorer_options {
-    bm_adapter *adapter;         /* of the backend's model, borrowed; NULL: the base alone */
     int most_in_flight;          /* requests in the engine at once; 0: 512 */
     uint64_t first, limit;       /* documents before `first` are skipped (a resumed run); limit: document numbers below it only, 0: all */
     int max_gen_tokens;          /* of generation_kwargs without max_gen_toks; 0: 256 */

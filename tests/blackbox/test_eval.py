@@ -1,15 +1,17 @@
 """baimo eval from outside: runs and their records, resumed after kills, compared, gated; aliases that move and a server that follows."""
 import json
 import os
+import random
 import shutil
-import signal
 import subprocess
+import threading
 import time
 
 import pytest
 
 from conftest import PATIENCE, PROGRAM, ROOT, TINY
 
+KILLS = int(os.environ.get("BAIMO_KILLS", "3"))         # 20 for the full proof
 ADAPTER = ROOT / "tests" / "oracle" / "adapters" / "llama"
 TASK = """task: colours
 dataset_path: json
@@ -103,28 +105,56 @@ def test_a_run_is_a_record(bank):
     assert page.startswith("<!doctype html>") and "colours" in page and "http" not in page.split("<body>")[1]
 
 
-def test_the_same_bytes_at_any_thread_count_and_after_kills(bank):
+def test_the_same_bytes_at_any_thread_count_and_beside_load(bank, start):
     whole = without_times(evaluate(bank, "tiny", "one", "--threads", "1"))
     before, _ = samples(bank, "one")
     assert without_times(evaluate(bank, "tiny", "three", "--threads", "3")) == whole
     assert samples(bank, "three")[0] == before
-    done = evaluate(bank, "tiny", "killed", "--limit", "0")
-    _, folder = samples(bank, "killed")
-    job = folder / "job.json"
-    for keep in (0, 7, 39):
-        again = bank / f"again{keep}"
-        again.mkdir()
-        shutil.copy(job, again)
-        p = subprocess.Popen([PROGRAM, "job", str(again)], env=environment(bank), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + PATIENCE
-        file = again / "samples_colours.jsonl"
-        while p.poll() is None and time.monotonic() < end and (not file.exists() or file.read_bytes().count(b"\n") < keep):
-            pass
-        p.send_signal(signal.SIGKILL)
-        p.wait()
-        subprocess.run([PROGRAM, "job", str(again)], env=environment(bank), check=True, capture_output=True, timeout=PATIENCE)
-        assert {f.name: f.read_bytes() for f in sorted(again.glob("samples_*.jsonl"))} == before
-        assert without_times(json.loads((again / "results.json").read_text())) == without_times(done)
+    s = start("--model", "tiny", "--ctx", "1024", "--no-job-pause")
+    done = threading.Event()
+
+    def ask():
+        while not done.is_set():
+            s.json("POST", "/v1/completions", {"model": "tiny", "prompt": "the quick brown fox", "max_tokens": 64, "ignore_eos": True})
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for c in clients:
+        c.start()
+    try:
+        beside = evaluate(bank, "tiny", "beside", "--threads", "2")
+    finally:
+        done.set()
+        for c in clients:
+            c.join()
+    assert without_times(beside) == whole and samples(bank, "beside")[0] == before
+
+
+def kill_when(bank, folder, moment):
+    """Kill the job as soon as it has recorded that many documents; whether it was still running."""
+    p = subprocess.Popen([PROGRAM, "job", str(folder)], env=environment(bank), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + PATIENCE
+    while p.poll() is None and time.monotonic() < end and sum(f.read_bytes().count(b"\n") for f in folder.glob("samples_*.jsonl")) < moment:
+        pass
+    running = p.poll() is None
+    p.kill()
+    p.wait()
+    return running
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(bank):
+    """One run that is killed again and again, at moments drawn between nothing and all of its documents."""
+    whole = evaluate(bank, "tiny", "whole")
+    before, folder = samples(bank, "whole")
+    again = bank / "again"
+    again.mkdir()
+    shutil.copy(folder / "job.json", again)
+    moments = sorted(random.Random(KILLS).choices(range(80), k=KILLS - 1)) + [79]
+    killed = sum(kill_when(bank, again, m) for m in moments)
+    subprocess.run([PROGRAM, "job", str(again)], env=environment(bank), check=True, capture_output=True, timeout=PATIENCE)
+    print(f"{killed} of {KILLS} kills met the running job, at documents {moments}")
+    assert killed >= KILLS // 2                  # one that is quicker than its killer is no proof
+    assert {f.name: f.read_bytes() for f in sorted(again.glob("samples_*.jsonl"))} == before
+    assert without_times(json.loads((again / "results.json").read_text())) == without_times(whole)
 
 
 def test_what_fails_is_a_row_and_the_others_are_scored(bank):
@@ -195,3 +225,40 @@ def test_a_name_moves_only_when_the_gate_holds_and_goes_back(bank, start):
     assert history[0]["evidence"] == {"rollback_from": "tuned"} and history[1]["evidence"]["holds"]
     p = call(bank, "promote", "tuned", "--to", "prod", "--require", "colours.acc > baseline +", code=1)
     assert "expected a number" in p.stderr
+
+
+def test_the_loop_from_tuning_to_rollback(bank, start):
+    """Tune, evaluate base and adapter, gate, move the name, answer through it, refuse what is worse, go back: all in the records."""
+    rows = [json.loads(line) for line in (bank / "colours.jsonl").read_text().splitlines()]
+    (bank / "colours.jsonl").write_text("".join(json.dumps({**r, "gold": 2}) + "\n" for r in rows))
+    folder = ("--include-path", bank)
+    s = start("--model", "tiny", "--ctx", "1024")
+    call(bank, "promote", "tiny", "--to", "prod")
+    for name, colour in (("good", "yellow"), ("bad", "red")):
+        (bank / f"{name}.jsonl").write_text("".join(json.dumps({"prompt": r["question"], "completion": f" {colour}"}) + "\n" for r in rows))
+        call(bank, "tune", "start", "--model", "tiny", "--data", bank / f"{name}.jsonl", "--name", name, "--steps", 40, "--lr", "2e-2", "--rank", 8,
+             "--follow")
+
+    def answer(model):
+        body = {"model": model, "prompt": rows[0]["question"], "max_tokens": 8, "temperature": 0}
+        return s.json("POST", "/v1/completions", body)["choices"][0]["text"]
+
+    assert "yellow" in answer("good") and "yellow" not in answer("prod") == answer("tiny")
+    gate = ("--require", "colours.acc > baseline + 0.1", *folder)
+    moved = json.loads(call(bank, "promote", "good", "--to", "prod", "--json", *gate).stdout)
+    assert moved["evidence"]["holds"] and answer("prod") == answer("good")
+    refused = json.loads(call(bank, "promote", "bad", "--to", "prod", "--json", *gate, code=1).stdout)
+    assert not refused["holds"] and refused["baseline"] == "good" and refused["requirements"][0]["have"] < refused["requirements"][0]["baseline"]
+    assert answer("prod") == answer("good")
+    call(bank, "rollback", "prod")
+    assert answer("prod") == answer("tiny")
+
+    tunings = {r["name"]: r for r in json.loads(call(bank, "tune", "ls", "--json").stdout)["runs"]}
+    assert {name: r["state"] for name, r in tunings.items()} == {"good": "succeeded", "bad": "succeeded"}
+    evals = {r["id"]: r for r in json.loads(call(bank, "eval", "ls", "--json").stdout)["runs"]}
+    adapters = {r["name"]: r["sha256"] for r in json.loads(call(bank, "shelf", "ls", "--json").stdout)["adapters"]}
+    assert [evals[i]["adapter"] for i in moved["evidence"]["runs"]] == ["good", ""]
+    assert len(evals) == 3 and {r["adapter"] for r in evals.values()} == {"", "good", "bad"}         # the baseline's scores were there
+    moves = json.loads(call(bank, "rollback", "prod", "--history", "--json").stdout)["moves"]
+    assert [m["target"] for m in moves] == ["tiny", "good", "tiny"] and moves[1]["sha256"] == adapters["good"]
+    assert moves[1]["evidence"]["runs"] == moved["evidence"]["runs"] and moves[0]["evidence"] == {"rollback_from": "good"}
