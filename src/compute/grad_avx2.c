@@ -11,44 +11,12 @@ LANES v16 v_step(v16 acc, v16 a, v16 b) { return v_fma(a, b, acc); }
 LANES v16 words_along(const float *p, int n) { return n == 16 ? v_load(p) : v_load_n(p, n, 0); }
 LANES v16 words_across(const float *p0, const float *p1, int n) { return (void)p1, words_along(p0, n); }
 
-LANES void transpose8(__m256 *v)
-{
-    __m256 x[8];
-
-    UNROLL
-    for (int i = 0; i < 8; i += 4) {
-        __m256 ab0 = _mm256_unpacklo_ps(v[i], v[i + 1]), ab1 = _mm256_unpackhi_ps(v[i], v[i + 1]);
-        __m256 cd0 = _mm256_unpacklo_ps(v[i + 2], v[i + 3]), cd1 = _mm256_unpackhi_ps(v[i + 2], v[i + 3]);
-        x[i] = _mm256_shuffle_ps(ab0, cd0, 0x44), x[i + 1] = _mm256_shuffle_ps(ab0, cd0, 0xEE);
-        x[i + 2] = _mm256_shuffle_ps(ab1, cd1, 0x44), x[i + 3] = _mm256_shuffle_ps(ab1, cd1, 0xEE);
-    }
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        v[i] = _mm256_permute2f128_ps(x[i], x[4 + i], 0x20);
-        v[4 + i] = _mm256_permute2f128_ps(x[i], x[4 + i], 0x31);
-    }
-}
-
-LANES void transpose16(v16 *v)
-{
-    __m256 a[8], b[8], c[8], d[8];
-
-    for (int i = 0; i < 8; i++)
-        a[i] = v[i].a, b[i] = v[i].b, c[i] = v[8 + i].a, d[i] = v[8 + i].b;
-    transpose8(a);
-    transpose8(b);
-    transpose8(c);
-    transpose8(d);
-    for (int i = 0; i < 8; i++)
-        v[i] = (v16){ a[i], c[i] }, v[8 + i] = (v16){ b[i], d[i] };
-}
-
 #include "compute/grad_lanes.h"
 
 LANES void columns_to_rows(v16 *col, float *out)
 {
-    transpose16(col);
-    transpose16(col + 16);
+    v_transpose(col);
+    v_transpose(col + 16);
     for (int r = 0; r < 16; r++) {
         v_store(out + PANEL_COLS * r, col[r]);
         v_store(out + PANEL_COLS * r + 16, col[16 + r]);

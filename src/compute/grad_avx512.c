@@ -1,6 +1,6 @@
 /* grad_avx512.c - training's products with AVX-512: in f32, or in 8 bits with VNNI for the fast products with packed weights. */
 #if defined(__x86_64__)
-#include "compute/grad_avx512.h"
+#include "compute/lanes_avx512.h"
 #include "compute/unpack_avx512.h"
 #include "compute/grad_tables.h"
 
@@ -14,8 +14,8 @@ LANES v16 words_across(const float *p0, const float *p1, int n) { return (void)p
 
 LANES void columns_to_rows(v16 *col, float *out)
 {
-    transpose16(col);
-    transpose16(col + 16);
+    v_transpose(col);
+    v_transpose(col + 16);
     UNROLL
     for (int r = 0; r < 16; r++) {
         v_store(out + PANEL_COLS * r, col[r]);

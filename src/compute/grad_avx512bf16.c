@@ -1,7 +1,7 @@
 /* grad_avx512bf16.c - training's products of float matrices as bf16 pairs, summed in f32; all else is grad_avx512.c's, whose 8 bits are
  * faster than pairs where weights are packed. */
 #if defined(__x86_64__)
-#include "compute/grad_avx512.h"
+#include "compute/lanes_avx512.h"
 #include "compute/grad_tables.h"
 
 #define STEP_K 2

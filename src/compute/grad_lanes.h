@@ -6,8 +6,7 @@
  *   STEP_K, ROWS_MAX, VECS            values of a word; rows and vectors of 16 columns whose sums fit the registers
  *   v_step(acc, a, b)                 acc + a word's product
  *   words_along(p, n)                 16 words of n <= 16 * STEP_K values that lie together, the rest 0
- *   words_across(p0, p1, n)           words of n <= 16 columns of row p0 (and of p1, NULL: zeros, where STEP_K is 2)
- *   transpose16(v)                    16 vectors of words */
+ *   words_across(p0, p1, n)           words of n <= 16 columns of row p0 (and of p1, NULL: zeros, where STEP_K is 2) */
 #pragma once
 #include <string.h>
 #include "compute/grad.h"
@@ -135,7 +134,7 @@ static void words_of_columns(float *out, const float *p, int64_t c_stride, int64
         v16 words[16];
         for (int c = 0; c < 16; c++)
             words[c] = c < n ? words_along(p + c * c_stride + k, left < 16 * STEP_K ? (int)left : 16 * STEP_K) : v_set(0);
-        transpose16(words);
+        v_transpose(words);
         for (int64_t s = 0; s < steps; s++)
             v_store(out + s * PANEL_COLS, words[s]);
     }

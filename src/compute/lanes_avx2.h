@@ -103,6 +103,61 @@ LANES int32_t i_sum(i16 x)
     t = _mm_add_epi32(t, _mm_unpackhi_epi64(t, t));
     return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 1)));
 }
+LANES i16 i_add(i16 x, i16 y) { return (i16){ _mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b) }; }
+LANES void i_store(int32_t *p, i16 x) { _mm256_storeu_si256((__m256i *)p, x.a), _mm256_storeu_si256((__m256i *)p + 1, x.b); }
+LANES uint32_t m_bits(m16 m) { return (uint32_t)_mm256_movemask_ps(m.a) | (uint32_t)_mm256_movemask_ps(m.b) << 8; }
+LANES __m256i join_bytes(__m256i a, __m256i b, __m256i c, __m256i d)
+{
+    const __m256i at = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+
+    return _mm256_shuffle_epi8(_mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d)), at);
+}
+LANES i16 i_bytes(i16 x, i16 y, i16 z, i16 t) { return (i16){ join_bytes(x.a, y.a, z.a, t.a), join_bytes(x.b, y.b, z.b, t.b) }; }
+LANES __m256 low_pairs(__m256 a, __m256 b) { return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b))); }
+LANES __m256 high_pairs(__m256 a, __m256 b) { return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b))); }
+LANES void transpose8(__m256 *m)
+{
+    __m256 a[8];
+
+    UNROLL
+    for (int i = 0; i < 8; i += 4) {         /* half L of a[i + j]: rows i to i + 3 of column 4L + j */
+        __m256 low0 = _mm256_unpacklo_ps(m[i], m[i + 1]), high0 = _mm256_unpackhi_ps(m[i], m[i + 1]);
+        __m256 low1 = _mm256_unpacklo_ps(m[i + 2], m[i + 3]), high1 = _mm256_unpackhi_ps(m[i + 2], m[i + 3]);
+        a[i] = low_pairs(low0, low1), a[i + 1] = high_pairs(low0, low1);
+        a[i + 2] = low_pairs(high0, high1), a[i + 3] = high_pairs(high0, high1);
+    }
+    UNROLL
+    for (int j = 0; j < 4; j++)
+        m[j] = _mm256_permute2f128_ps(a[j], a[j + 4], 0x20), m[j + 4] = _mm256_permute2f128_ps(a[j], a[j + 4], 0x31);
+}
+LANES void v_transpose(v16 *m)
+{
+    __m256 t[4][8];
+
+    UNROLL
+    for (int i = 0; i < 8; i++)
+        t[0][i] = m[i].a, t[1][i] = m[i].b, t[2][i] = m[i + 8].a, t[3][i] = m[i + 8].b;
+    UNROLL
+    for (int i = 0; i < 4; i++)
+        transpose8(t[i]);
+    UNROLL
+    for (int i = 0; i < 8; i++)
+        m[i] = (v16){ t[0][i], t[2][i] }, m[i + 8] = (v16){ t[1][i], t[3][i] };
+}
+LANES void i_store_lanes(int8_t *const *to, const i16 *w)
+{
+    UNROLL
+    for (int h = 0; h < 2; h++) {
+        __m256 m[8];
+        UNROLL
+        for (int k = 0; k < 8; k++)
+            m[k] = _mm256_castsi256_ps(h == 0 ? w[k].a : w[k].b);
+        transpose8(m);
+        UNROLL
+        for (int e = 0; e < 8; e++)
+            _mm256_storeu_si256((__m256i *)to[8 * h + e], _mm256_castps_si256(m[e]));
+    }
+}
 LANES float v_sum(v16 x)
 {
     __m256 b = _mm256_add_ps(x.a, x.b);

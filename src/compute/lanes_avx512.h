@@ -84,6 +84,53 @@ LANES v16 v_reduce16(const v16 *in, int largest)
 }
 LANES v16 v_sums(const v16 *in) { return v_reduce16(in, 0); }
 LANES v16 v_largests(const v16 *in) { return v_reduce16(in, 1); }
+LANES v16 low_pairs(v16 a, v16 b) { return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); }
+LANES v16 high_pairs(v16 a, v16 b) { return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); }
+LANES void v_transpose(v16 *m)
+{
+    v16 a[16];
+
+    UNROLL
+    for (int i = 0; i < 16; i += 4) {        /* quarter L of a[i + j]: rows i to i + 3 of column 4L + j */
+        v16 low0 = _mm512_unpacklo_ps(m[i], m[i + 1]), high0 = _mm512_unpackhi_ps(m[i], m[i + 1]);
+        v16 low1 = _mm512_unpacklo_ps(m[i + 2], m[i + 3]), high1 = _mm512_unpackhi_ps(m[i + 2], m[i + 3]);
+        a[i] = low_pairs(low0, low1), a[i + 1] = high_pairs(low0, low1);
+        a[i + 2] = low_pairs(high0, high1), a[i + 3] = high_pairs(high0, high1);
+    }
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+        v16 p = _mm512_shuffle_f32x4(a[j], a[j + 4], 0x44), q = _mm512_shuffle_f32x4(a[j + 8], a[j + 12], 0x44);
+        v16 r = _mm512_shuffle_f32x4(a[j], a[j + 4], 0xEE), s = _mm512_shuffle_f32x4(a[j + 8], a[j + 12], 0xEE);
+        m[j] = _mm512_shuffle_f32x4(p, q, 0x88), m[j + 4] = _mm512_shuffle_f32x4(p, q, 0xDD);
+        m[j + 8] = _mm512_shuffle_f32x4(r, s, 0x88), m[j + 12] = _mm512_shuffle_f32x4(r, s, 0xDD);
+    }
+}
+LANES uint32_t m_bits(m16 m) { return (uint32_t)m; }
+LANES i16 i_add(i16 a, i16 b) { return _mm512_add_epi32(a, b); }
+LANES void i_store(int32_t *p, i16 a) { _mm512_storeu_si512(p, a); }
+LANES i16 i_bytes(i16 a, i16 b, i16 c, i16 d)
+{
+    const __m512i at = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+
+    return _mm512_shuffle_epi8(_mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)), at);
+}
+LANES void i_store_lanes(int8_t *const *to, const i16 *w)
+{
+    UNROLL
+    for (int h = 0; h < 2; h++, w += 4) {
+        i16 low0 = _mm512_unpacklo_epi32(w[0], w[1]), high0 = _mm512_unpackhi_epi32(w[0], w[1]);
+        i16 low1 = _mm512_unpacklo_epi32(w[2], w[3]), high1 = _mm512_unpackhi_epi32(w[2], w[3]);
+        i16 a[4] = { _mm512_unpacklo_epi64(low0, low1), _mm512_unpackhi_epi64(low0, low1), _mm512_unpacklo_epi64(high0, high1),
+                     _mm512_unpackhi_epi64(high0, high1) };
+        UNROLL
+        for (int j = 0; j < 4; j++) {
+            _mm_storeu_si128((__m128i *)to[j] + h, _mm512_castsi512_si128(a[j]));
+            _mm_storeu_si128((__m128i *)to[4 + j] + h, _mm512_extracti32x4_epi32(a[j], 1));
+            _mm_storeu_si128((__m128i *)to[8 + j] + h, _mm512_extracti32x4_epi32(a[j], 2));
+            _mm_storeu_si128((__m128i *)to[12 + j] + h, _mm512_extracti32x4_epi32(a[j], 3));
+        }
+    }
+}
 LANES void v_load_pairs(const float *p, v16 *even, v16 *odd)
 {
     const __m512i at = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);

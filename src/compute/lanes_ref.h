@@ -49,9 +49,30 @@ LANES v16 v_scale2(v16 a, v16 n)
     }
     return a;
 }
-LANES i16 v_to_int(v16 a) { i16 r; EACH r.i[e] = (int32_t)rintf(a.f[e]); return r; }      /* |a| < 2^31 */
+/* What does not fit, and NaN, becomes the least. */
+LANES i16 v_to_int(v16 a) { i16 r; EACH r.i[e] = fabsf(a.f[e]) < 0x1p31f ? (int32_t)rintf(a.f[e]) : INT32_MIN; return r; }
 LANES void i_store8(int8_t *p, i16 a) { EACH p[e] = (int8_t)a.i[e]; }                     /* |a| <= 127 */
 LANES int32_t i_sum(i16 a) { int32_t s = 0; EACH s += a.i[e]; return s; }
+LANES i16 i_add(i16 a, i16 b) { EACH a.i[e] = (int32_t)((uint32_t)a.i[e] + (uint32_t)b.i[e]); return a; }
+LANES void i_store(int32_t *p, i16 a) { memcpy(p, a.i, sizeof a.i); }
+LANES uint32_t m_bits(m16 m) { return m.bits; }
+/* Lane e: the low bytes of lane e of the four (|.| <= 127, else any), a's lowest. */
+LANES i16 i_bytes(i16 a, i16 b, i16 c, i16 d)
+{
+    EACH a.i[e] = (int32_t)((uint32_t)(uint8_t)a.i[e] | (uint32_t)(uint8_t)b.i[e] << 8 | (uint32_t)(uint8_t)c.i[e] << 16
+                            | (uint32_t)(uint8_t)d.i[e] << 24);
+    return a;
+}
+/* Lane e of w[0] to w[7], 32 bytes, to to[e]. */
+LANES void i_store_lanes(int8_t *const *to, const i16 *w) { EACH for (int k = 0; k < 8; k++) memcpy(to[e] + 4 * k, &w[k].i[e], 4); }
+/* Lane j of m[i] becomes lane i of m[j]. */
+LANES void v_transpose(v16 *m)
+{
+    EACH for (int i = 0; i < e; i++) {
+        float t = m[i].f[e];
+        m[i].f[e] = m[e].f[i], m[e].f[i] = t;
+    }
+}
 LANES float v_sum(v16 a)
 {
     for (int step = 8; step > 0; step /= 2)

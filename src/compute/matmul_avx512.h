@@ -10,6 +10,8 @@
 enum { BLOCK_TOKENS = 96, PREFETCH_BYTES = 2048 };
 /* Rows of activations longer than this are too far apart for the CPU to fetch ahead by itself: half as many stay in L1. */
 enum { LONG_COLS = 2048 };
+/* Outputs of a matrix of so many rows (a head's) are in no cache when they are written: their lines are fetched ahead. */
+enum { FAR_ROWS = 16384 };
 
 INLINE __m512i broadcast4(const void *p)
 {
@@ -112,6 +114,7 @@ INLINE void matmul_pair(bm_qtype type, const bm_packed *w, int64_t tile, bool tw
     const size_t second = two ? w->tile_bytes : 0, heads = bm_tile_quants(w);
     const int n_groups = (int)(w->n_cols / BM_GROUP), near_end = n_groups - PREFETCH_BYTES / group_bytes_of(type);
     const size_t jump = w->n_rows > (tile + 2) * BM_TILE_ROWS ? w->tile_bytes + heads : 0;        /* to the quants of the next pair */
+    const int late = w->n_rows < FAR_ROWS ? n_groups : n_groups > n ? n_groups - n : 0;      /* a token's in each of the last groups */
     _Alignas(64) pair_sums sums[BLOCK_TOKENS];
 
     memset(sums, 0, (size_t)n * sizeof *sums);
@@ -121,6 +124,10 @@ INLINE void matmul_pair(bm_qtype type, const bm_packed *w, int64_t tile, bool tw
         const char *soon = (const char *)q + PREFETCH_BYTES + (i < near_end ? 0 : jump);
         pair_group g;
         int j = 0;
+        for (int to = i - late; to >= 0 && to < n; to += n_groups) {
+            __builtin_prefetch(y + (t + to) * y_stride + tile * BM_TILE_ROWS, 1);
+            __builtin_prefetch(y + (t + to) * y_stride + (tile + 1) * BM_TILE_ROWS, 1);
+        }
         UNROLL
         for (int c = 0; c < 2; c++) {
             UNROLL
