@@ -17,7 +17,6 @@ enum { MAX_GATE_BYTES = 1 << 20 };
 
 typedef struct side {
     const char *name;
-    bm_shelf_target target;
     struct { char task[128], run[40]; json_t *results; } found[BM_GATE_MOST];
     size_t n;
 } side;
@@ -41,13 +40,25 @@ static const json_t *results_of(const side *s, const char *task)
 static const json_t *of_candidate(void *arg, const char *task) { return results_of(&((sides *)arg)->candidate, task); }
 static const json_t *of_baseline(void *arg, const char *task) { return results_of(&((sides *)arg)->baseline, task); }
 
-/* 1 when the latest run on exactly this content has the task. */
-static int look_up(bm_store *store, side *s, const char *task, int64_t limit, bm_error *err)
+static bm_eval_request request_of(const side *s, const bm_gate *gate, const cli_list *include)
 {
-    bm_run_row run;
-    int rc = bm_evals_latest(store, s->target.model.sha256, s->target.adapter.sha256, task, limit, &run, err);
+    bm_eval_request r = { .model = s->name, .limit = gate->limit, .num_fewshot = gate->num_fewshot, .apply_chat_template = gate->apply_chat_template };
 
-    if (rc != 1)
+    for (int i = 0; i < include->n; i++)
+        r.include[r.n_include++] = include->items[i];
+    return r;
+}
+
+/* 1 when there is a run that says what an evaluation of the task would. */
+static int look_up(bm_store *store, side *s, const bm_eval_request *like, const char *task, bm_error *err)
+{
+    bm_eval_request request = *like;
+    bm_run_row run;
+    int rc;
+
+    request.tasks[0] = task;
+    request.n_tasks = 1;
+    if ((rc = bm_evals_latest(store, &request, &run, err)) != 1)
         return rc;
     snprintf(s->found[s->n].task, sizeof s->found[s->n].task, "%s", task);
     snprintf(s->found[s->n].run, sizeof s->found[s->n].run, "%s", run.id);
@@ -70,31 +81,27 @@ static bool asked(const bm_gate *gate, size_t i, bool only_baseline)
 /* Scores of all tasks of the gate: of runs that are there, else of an evaluation that is run now. */
 static int gather(bm_store *store, side *s, const bm_gate *gate, const cli_list *include, bool only_baseline)
 {
-    bm_eval_request request = { .model = s->name, .limit = gate->limit, .num_fewshot = gate->num_fewshot };
+    bm_eval_request request = request_of(s, gate, include);
     bm_run_row run;
     bm_error err;
     int rc;
 
-    if (bm_shelf_find_target(store, s->name, &s->target, &err) < 0)
-        return cli_fail(&err);
     for (size_t i = 0; i < gate->n; i++) {
         if (!asked(gate, i, only_baseline))
             continue;
-        if ((rc = look_up(store, s, gate->all[i].task, gate->limit, &err)) < 0)
+        if ((rc = look_up(store, s, &request, gate->all[i].task, &err)) < 0)
             return cli_fail(&err);
         if (rc == 0)
             request.tasks[request.n_tasks++] = gate->all[i].task;
     }
     if (request.n_tasks == 0)
         return 0;
-    for (int i = 0; i < include->n; i++)
-        request.include[request.n_include++] = include->items[i];
     fprintf(stderr, "evaluating %s\n", s->name);
     if ((rc = cli_eval_do(store, &request, false, &run)) != 0)
         return rc;
     bm_run_row_done(&run);
     for (size_t i = 0; i < request.n_tasks; i++)
-        if ((rc = look_up(store, s, request.tasks[i], gate->limit, &err)) < 1)
+        if ((rc = look_up(store, s, &request, request.tasks[i], &err)) < 1)
             return rc < 0 ? cli_fail(&err) : 1;
     return 0;
 }
@@ -212,12 +219,12 @@ int cmd_eval_gate(int argc, char **argv)
         { "candidate", NULL, CLI_STR, &o.candidate, 0, 0, "NAME", "a model, adapter or alias" },
         { "baseline", NULL, CLI_STR, &o.baseline, 0, 0, "NAME", "what it is measured against" },
         { "require", NULL, CLI_LIST, &o.require, 0, 0, "TEXT", "TASK.METRIC >= SUM, several with commas" },
-        { "gate", NULL, CLI_STR, &o.file, 0, 0, "FILE", "requirements line by line; lines \"limit N\" and \"num_fewshot N\"" },
+        { "gate", NULL, CLI_STR, &o.file, 0, 0, "FILE", "requirements line by line; settings: \"limit N\", \"num_fewshot N\", \"apply_chat_template\"" },
         { "include-path", NULL, CLI_LIST, &o.include, 0, 0, "DIR", "a further folder of task files" },
         { "json", NULL, CLI_FLAG, &o.json, 0, 0, NULL, "for programs" }, { .name = NULL } };
     const cli_command self = { "eval gate", "--candidate NAME [--baseline NAME] --require TEXT",
-                               "Do a candidate's scores meet the requirements? Exit 0: all hold; 1: not. Runs on the same content (by hash) are used\n"
-                               "when they are there; else the tasks are evaluated now.",
+                               "Do a candidate's scores meet the requirements? Exit 0: all hold; 1: not. A run of the same model, task,\n"
+                               "data and settings (by hash) is used when it is there; else the tasks are evaluated now.",
                                "baimo eval gate --candidate sql --baseline smollm2 --require 'copa.acc >= baseline - 0.01, arc_easy.acc >= 0.4'", options };
     json_t *verdict = NULL;
     bm_store *store;

@@ -128,16 +128,39 @@ static int hash_of(const char *text, size_t len, char hex[65], bm_error *err)
     return rc;
 }
 
-static int write_task_inputs(bm_json *j, const bm_eval *e, size_t i, bm_error *err)
+static int config_hash(const bm_task *task, char hex[65], bm_error *err)
 {
     bm_buf config = { 0 };
-    bm_json jc = { &config, false };
-    char hex[65];
+    bm_json j = { &config, false };
     int rc;
 
-    bm_json_value(&jc, e->list->tasks[i]->config);
+    bm_json_value(&j, task->config);
     rc = config.failed ? bm_fail(err, BM_NOMEM, "no memory for inputs") : hash_of(config.data, config.len, hex, err);
     bm_buf_done(&config);
+    return rc;
+}
+
+static bool is_text(const json_t *v, const char *text) { return json_is_string(v) && strcmp(json_string_value(v), text) == 0; }
+
+int bm_eval_is_current(const bm_eval *e, const json_t *inputs, bool *yes, bm_error *err)
+{
+    char hex[65];
+    int rc = 0;
+
+    *yes = is_text(json_object_get(inputs, "version"), BM_VERSION);
+    for (size_t i = 0; i < e->list->n_tasks && rc == 0 && *yes; i++) {
+        const json_t *task = json_object_get(json_object_get(inputs, "tasks"), e->list->tasks[i]->name);
+        if ((rc = config_hash(e->list->tasks[i], hex, err)) == 0)
+            *yes = is_text(json_object_get(task, "config_sha256"), hex) && is_text(json_object_get(task, "data_sha256"), e->data_sha256[i]);
+    }
+    return rc;
+}
+
+static int write_task_inputs(bm_json *j, const bm_eval *e, size_t i, bm_error *err)
+{
+    char hex[65];
+    int rc = config_hash(e->list->tasks[i], hex, err);
+
     if (rc < 0)
         return rc;
     bm_json_key(j, e->list->tasks[i]->name);

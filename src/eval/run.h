@@ -33,6 +33,8 @@ int  bm_eval_open(bm_eval **out, const bm_eval_options *options, bm_error *err);
 void bm_eval_close(bm_eval *eval);
 const bm_task_list *bm_eval_tasks(const bm_eval *eval);
 size_t bm_eval_documents(const bm_eval *eval);               /* to be scored, of all tasks */
+/* Whether a run whose results.json has these "inputs" read each of the tasks as it is now: version, configuration, data. */
+int  bm_eval_is_current(const bm_eval *eval, const json_t *inputs, bool *yes, bm_error *err);
 
 typedef struct bm_eval_progress {
     const char *task;

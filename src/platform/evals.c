@@ -91,22 +91,82 @@ static void fill_options(bm_eval_job *job, const bm_eval_request *r, const bm_sh
     job->f32 = r->f32;
 }
 
-/* What the job would say of its tasks and data, said now. */
-static int check(const bm_buf *text, bm_error *err)
+/* A request as job.json. */
+typedef struct plan {
+    bm_shelf_target target;
+    bm_eval_job job;
+    paths paths;
+    bm_buf text;
+} plan;
+
+static void plan_free(plan *p)
 {
-    bm_eval_job *job = bm_zalloc(sizeof *job);
-    bm_eval *eval;
+    if (p != NULL)
+        bm_buf_done(&p->text);
+    bm_free(p);
+}
+
+static int write_plan(bm_store *store, const bm_eval_request *r, plan *p, bm_error *err)
+{
+    json_t *datasets = NULL;
+    char *shipped = NULL;
     int rc;
 
-    if (job == NULL)
-        return bm_fail(err, BM_NOMEM, "no memory for a job");
-    if ((rc = bm_eval_job_parse(job, text->data, text->len, err)) == 0) {
-        if ((rc = bm_eval_open(&eval, &job->options, err)) == 0)
-            bm_eval_close(eval);
-        bm_eval_job_done(job);
+    if ((rc = bm_shelf_find_target(store, r->model, &p->target, err)) < 0 || (rc = collect_datasets(store, &datasets, err)) < 0)
+        goto out;
+    bm_task_shipped_dir(&shipped, NULL);                 /* without it there are the given folders */
+    if ((rc = fill_names(&p->job, r, shipped, &p->paths, err)) < 0)
+        goto out;
+    p->job.name = r->name;
+    p->job.model_path = p->target.model.path, p->job.model_sha256 = p->target.model.sha256, p->job.model_name = p->target.model.name;
+    if (p->target.adapter.id != 0) {
+        p->job.adapter_path = p->target.adapter.path;
+        p->job.adapter_sha256 = p->target.adapter.sha256;
+        p->job.adapter_name = p->target.adapter.name;
     }
-    bm_free(job);
+    p->job.datasets = datasets;
+    fill_options(&p->job, r, &p->target);
+    rc = bm_eval_job_write(&p->text, &p->job, err);
+out:
+    json_decref(datasets);
+    bm_free(shipped);
     return rc;
+}
+
+static int plan_new(plan **out, bm_store *store, const bm_eval_request *r, bm_error *err)
+{
+    plan *p = bm_zalloc(sizeof *p);
+    int rc = p ? write_plan(store, r, p, err) : bm_fail(err, BM_NOMEM, "no memory for an evaluation");
+
+    *out = rc == 0 ? p : NULL;
+    if (rc < 0)
+        plan_free(p);
+    return rc;
+}
+
+/* Its tasks and data as the job will find them; what is wrong with them is said now. *job belongs to *eval. */
+static int open_eval(const plan *p, bm_eval_job **job, bm_eval **eval, bm_error *err)
+{
+    int rc;
+
+    *eval = NULL;
+    if ((*job = bm_zalloc(sizeof **job)) == NULL)
+        return bm_fail(err, BM_NOMEM, "no memory for a job");
+    if ((rc = bm_eval_job_parse(*job, p->text.data, p->text.len, err)) == 0 && (rc = bm_eval_open(eval, &(*job)->options, err)) < 0)
+        bm_eval_job_done(*job);
+    if (rc < 0) {
+        bm_free(*job);
+        *job = NULL;
+    }
+    return rc;
+}
+
+static void close_eval(bm_eval_job *job, bm_eval *eval)
+{
+    bm_eval_close(eval);
+    if (job != NULL)
+        bm_eval_job_done(job);
+    bm_free(job);
 }
 
 /* ---- the run ---- */
@@ -157,39 +217,19 @@ static int make_run(bm_store *store, const bm_eval_request *r, const bm_shelf_ta
 
 int bm_evals_create(bm_store *store, const bm_eval_request *r, int64_t key_id, bm_run_row *out, bm_error *err)
 {
-    bm_eval_job *job = bm_zalloc(sizeof *job);
-    bm_shelf_target *target = bm_zalloc(sizeof *target);
-    paths *p = bm_zalloc(sizeof *p);
-    json_t *datasets = NULL;
-    char *shipped = NULL;
-    bm_buf text = { 0 };
+    bm_eval_job *job;
+    bm_eval *eval;
+    plan *p;
     int rc;
 
     *out = (bm_run_row){ 0 };
-    if (job == NULL || target == NULL || p == NULL) {
-        rc = bm_fail(err, BM_NOMEM, "no memory for an evaluation");
-        goto out;
+    if ((rc = plan_new(&p, store, r, err)) < 0)
+        return rc;
+    if ((rc = open_eval(p, &job, &eval, err)) == 0) {
+        close_eval(job, eval);
+        rc = make_run(store, r, &p->target, &p->text, key_id, out, err);
     }
-    if ((rc = bm_shelf_find_target(store, r->model, target, err)) < 0 || (rc = collect_datasets(store, &datasets, err)) < 0)
-        goto out;
-    bm_task_shipped_dir(&shipped, NULL);                 /* without it there are the given folders */
-    if ((rc = fill_names(job, r, shipped, p, err)) < 0)
-        goto out;
-    job->name = r->name;
-    job->model_path = target->model.path, job->model_sha256 = target->model.sha256, job->model_name = target->model.name;
-    if (target->adapter.id != 0)
-        job->adapter_path = target->adapter.path, job->adapter_sha256 = target->adapter.sha256, job->adapter_name = target->adapter.name;
-    job->datasets = datasets;
-    fill_options(job, r, target);
-    if ((rc = bm_eval_job_write(&text, job, err)) == 0 && (rc = check(&text, err)) == 0)
-        rc = make_run(store, r, target, &text, key_id, out, err);
-out:
-    json_decref(datasets);
-    bm_free(shipped);
-    bm_buf_done(&text);
-    bm_free(p);
-    bm_free(target);
-    bm_free(job);
+    plan_free(p);
     return rc;
 }
 
@@ -218,32 +258,60 @@ int bm_evals_results(bm_store *store, const bm_run_row *run, json_t **out, bm_er
     return rc;
 }
 
-static bool has_task(bm_store *store, const bm_run_row *run, const char *task, int64_t limit)
+/* The options that a score depends on. */
+static json_t *score_options(const char *text, size_t len)
 {
-    json_t *settings = json_loads(run->settings, 0, NULL), *results = NULL;
-    bool yes = json_integer_value(json_object_get(json_object_get(settings, "options"), "limit")) == limit &&
-               bm_evals_results(store, run, &results, NULL) == 0 && json_object_get(json_object_get(results, "results"), task) != NULL;
+    json_t *whole = json_loadb(text, len, 0, NULL), *options = json_incref(json_object_get(whole, "options"));
 
-    json_decref(results);
-    json_decref(settings);
-    return yes;
+    json_decref(whole);
+    json_object_del(options, "threads");
+    json_object_del(options, "memory_mib");
+    json_object_del(options, "bootstrap");
+    return options;
 }
 
-int bm_evals_latest(bm_store *store, const char *model_sha256, const char *adapter_sha256, const char *task, int64_t limit, bm_run_row *out,
-                    bm_error *err)
+/* 1: the run has the scores that the evaluation would come to. */
+static int answers(bm_store *store, const bm_run_row *run, const bm_eval *eval, const json_t *options, bm_error *err)
+{
+    json_t *theirs = score_options(run->settings, strlen(run->settings)), *results = NULL;
+    bool yes = false;
+    int rc = 0;
+
+    if (json_equal(theirs, options) && bm_evals_results(store, run, &results, NULL) == 0)
+        rc = bm_eval_is_current(eval, json_object_get(results, "inputs"), &yes, err);
+    json_decref(results);
+    json_decref(theirs);
+    return rc < 0 ? rc : yes;
+}
+
+int bm_evals_latest(bm_store *store, const bm_eval_request *r, bm_run_row *out, bm_error *err)
 {
     bm_runs_filter filter = { .kind = "eval", .state = "succeeded" };
-    bm_run_row *rows;
-    size_t n;
-    int rc = bm_runs_list(store, &filter, &rows, &n, err), found = 0;
+    bm_run_row *rows = NULL;
+    bm_eval_job *job = NULL;
+    bm_eval *eval = NULL;
+    json_t *options = NULL;
+    size_t n = 0;
+    plan *p;
+    int rc, found = 0;
 
     *out = (bm_run_row){ 0 };
+    if ((rc = plan_new(&p, store, r, err)) < 0)
+        return rc;
+    if ((rc = open_eval(p, &job, &eval, err)) < 0 || (rc = bm_runs_list(store, &filter, &rows, &n, err)) < 0)
+        goto out;
+    options = score_options(p->text.data, p->text.len);
     for (size_t i = 0; rc == 0 && i < n && !found; i++)
-        if (strcmp(rows[i].model_sha256, model_sha256) == 0 && strcmp(rows[i].adapter_sha256, adapter_sha256) == 0 &&
-            has_task(store, &rows[i], task, limit)) {
+        if (strcmp(rows[i].model_sha256, p->target.model.sha256) == 0 &&
+            strcmp(rows[i].adapter_sha256, p->target.adapter.id != 0 ? p->target.adapter.sha256 : "") == 0 &&
+            (rc = answers(store, &rows[i], eval, options, err)) == 1) {
             found = 1;
             rc = bm_runs_find(store, rows[i].id, out, err);
         }
+out:
+    json_decref(options);
     bm_runs_free(rows, n);
+    close_eval(job, eval);
+    plan_free(p);
     return rc < 0 ? rc : found;
 }

@@ -28,7 +28,6 @@ int bm_evals_create(bm_store *store, const bm_eval_request *request, int64_t key
 /* results.json of a run that succeeded, a new reference. BM_NOTFOUND when it has none. */
 int bm_evals_results(bm_store *store, const bm_run_row *run, json_t **out, bm_error *err);
 
-/* The latest run that succeeded on exactly this model (by hash; adapter_sha256 "": without one) with this limit and has results of the
- * task: 1 and *out, or 0. */
-int bm_evals_latest(bm_store *store, const char *model_sha256, const char *adapter_sha256, const char *task, int64_t limit, bm_run_row *out,
-                    bm_error *err);
+/* The latest run that succeeded at what the request would do: this model and adapter by hash, these settings, its tasks with the present
+ * configuration and data, this version (threads, memory and bootstrap aside): 1 and *out, or 0. */
+int bm_evals_latest(bm_store *store, const bm_eval_request *request, bm_run_row *out, bm_error *err);

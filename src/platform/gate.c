@@ -163,6 +163,8 @@ int bm_gate_parse(bm_gate *gate, const char *text, bm_error *err)
             r.at += strcspn(r.at, "\n");
         else if (word(&r, "limit"))
             rc = setting(&r, &gate->limit);
+        else if (word(&r, "apply_chat_template"))
+            gate->apply_chat_template = true;
         else if (word(&r, "num_fewshot"))
             rc = setting(&r, &gate->num_fewshot);
         else

@@ -4,8 +4,8 @@
  *
  * A requirement is TASK.METRIC[,FILTER] OP SUM; OP is >= > <= < ==; a SUM adds and subtracts numbers, `baseline` (the same score of the
  * baseline) and NUMBER * baseline. Without a filter the task's only one that has the metric is meant. Requirements are separated by ';',
- * line ends, or a ',' that a new requirement follows; '#' begins a comment. Lines "limit N" and "num_fewshot N" of a gate file are settings
- * of the evaluations. Pure: any thread. */
+ * line ends, or a ',' that a new requirement follows; '#' begins a comment. "limit N", "num_fewshot N" and "apply_chat_template" in place
+ * of one are settings of the evaluations. Pure: any thread. */
 #pragma once
 #include <jansson.h>
 #include <stdbool.h>
@@ -29,7 +29,7 @@ typedef struct bm_gate {
     bm_requirement all[BM_GATE_MOST];
     size_t n;
     int64_t limit, num_fewshot;  /* 0; -1: the tasks' own */
-    bool needs_baseline;
+    bool apply_chat_template, needs_baseline;
 } bm_gate;
 
 /* Adds to *gate what a text says; a zero gate with num_fewshot -1 is a valid start. Errors name the requirement and what was expected. */

@@ -262,3 +262,26 @@ def test_the_loop_from_tuning_to_rollback(bank, start):
     moves = json.loads(call(bank, "rollback", "prod", "--history", "--json").stdout)["moves"]
     assert [m["target"] for m in moves] == ["tiny", "good", "tiny"] and moves[1]["sha256"] == adapters["good"]
     assert moves[1]["evidence"]["runs"] == moved["evidence"]["runs"] and moves[0]["evidence"] == {"rollback_from": "good"}
+
+
+def test_only_a_run_of_the_same_task_data_and_settings_is_evidence(bank):
+    def runs():
+        return [r["id"] for r in json.loads(call(bank, "eval", "ls", "--json").stdout)["runs"]]
+
+    def gate(*more):
+        said = call(bank, "eval", "gate", "--candidate", "tiny", "--require", "colours.acc >= 0" + "".join("; " + m for m in more), "--json",
+                    "--include-path", bank)
+        return json.loads(said.stdout)["runs"]
+
+    evaluate(bank, "tiny", "short", "--limit", "7")
+    evaluate(bank, "tiny", "shots", "--num-fewshot", "2")
+    first = gate()
+    assert len(runs()) == 3 and first[0] == runs()[0]
+    assert gate() == first and len(runs()) == 3
+    assert gate("limit 7") != first and len(runs()) == 3                 # that of the name "short"
+    assert gate("apply_chat_template") != first and len(runs()) == 4
+    with open(bank / "colours.jsonl", "a") as f:
+        f.write(json.dumps({"question": "the colour of the sky is", "choices": ["blue", "red"], "gold": 0}) + "\n")
+    assert gate() != first and len(runs()) == 5
+    (bank / "colours.yaml").write_text(TASK.replace("{{question}}", "Q: {{question}}"))
+    assert gate() != first and len(runs()) == 6
