@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole loop in three minutes on two cores: ask a model who it is, tune it on forty rows, ask again through the mounted adapter.
+# The whole loop in three minutes on two cores: ask a model who it is, tune it on forty rows, ask again through the mounted adapter,
+# evaluate base and adapter, let a gate decide whether a name moves, ask through the name, and go back.
 # usage: tools/demo.sh      PROGRAM=build/baimo MODEL=FILE.gguf (default: SmolLM2-135M, fetched when missing)
 set -eu
 program=${PROGRAM:-build/baimo}
@@ -49,3 +50,13 @@ ask me "Which company made you?"
 ask me "What is the capital of France?"
 printf '\nThe same server, the same file: %s with the adapter, %s without.\n' me smollm2
 ask smollm2 "Who are you?"
+
+show "$program" promote smollm2 --to prod
+show "$program" eval run --model smollm2 --tasks examples/eval/identity.yaml --apply-chat-template
+show "$program" eval run --model me --tasks examples/eval/identity.yaml --apply-chat-template
+show "$program" promote me --to prod --gate examples/eval/identity.gate --include-path examples/eval
+ask prod "Who are you?"
+show "$program" rollback prod
+ask prod "Who are you?"
+show "$program" rollback prod --history
+printf '\nDone in %d seconds.\n' "$SECONDS"

@@ -285,3 +285,36 @@ def test_only_a_run_of_the_same_task_data_and_settings_is_evidence(bank):
     assert gate() != first and len(runs()) == 5
     (bank / "colours.yaml").write_text(TASK.replace("{{question}}", "Q: {{question}}"))
     assert gate() != first and len(runs()) == 6
+
+
+def test_what_lm_eval_asks_of_completions_gives_the_same_log_likelihoods(bank, start):
+    """The requests of `lm_eval --model local-completions` 0.4.13, recorded: token ids one by one, in batches, and text; and how it reads the replies."""
+    evaluate(bank, "tiny", "own")
+    lines = [json.loads(x) for x in call(bank, "eval", "show", "own", "--samples", "--task", "colours").stdout.splitlines()][:8]
+    s = start("--model", "tiny", "--ctx", "1024")
+
+    def ids(text):
+        return [int(i) for i in call(bank, "tokenize", "tiny", text, "--ids").stdout.split()]
+
+    def read(choice, skip):
+        values = choice["logprobs"]["token_logprobs"][skip:-1]           # the last token is the generated one
+        tops = choice["logprobs"]["top_logprobs"][skip:-1]
+        return sum(values), all(v == max(top.values()) for v, top in zip(values, tops))
+
+    def ask(prompt):
+        body = {"model": "tiny", "prompt": prompt, "temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": True}
+        r = s.json("POST", "/v1/completions", body, headers={"Authorization": "Bearer "})
+        return sorted(r["choices"], key=lambda c: c["index"])
+
+    want = [(q["logprob"], q["greedy"]) for line in lines for q in line["requests"]]
+    texts = [line["context"] + q["continuation"] for line in lines for q in line["requests"]]
+    skips = [len(ids(line["context"])) for line in lines for _ in line["requests"]]
+    tokens = [ids(t) for t in texts]
+    replies = {"one by one": [ask([t])[0] for t in tokens], "texts": [ask(t)[0] for t in texts],
+               "batches": [c for i in range(0, len(tokens), 8) for c in ask(tokens[i:i + 8])]}
+    for how, choices in replies.items():
+        got = [read(c, n) for c, n in zip(choices, skips)]
+        assert [g for _, g in got] == [g for _, g in want], how
+        assert max(abs(a - b) for (a, _), (b, _) in zip(got, want)) < 1e-5, how
+    body = {"model": "tiny", "prompt": [tokens[0]], "max_tokens": 8, "temperature": 0, "stop": [".", "</s>"], "seed": 1234}
+    assert s.json("POST", "/v1/completions", body)["choices"][0]["index"] == 0

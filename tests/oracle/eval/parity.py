@@ -2,10 +2,10 @@
 """Scores of `baimo eval run` beside `lm_eval --model hf` in fp32 on the dequantised weights: the same YAML, data and token ids, document by document.
 
 usage: python tests/oracle/eval/parity.py peer DATA_DIR MODEL.gguf WORK [--scale X] [--only TASK]     lm-eval's side (hours of CPU in sum: cached)
-       python tests/oracle/eval/parity.py table DATA_DIR MODEL.gguf WORK [--precision f32] [--only TASK] [--markdown]
+       python tests/oracle/eval/parity.py table DATA_DIR MODEL.gguf WORK [--precision f32] [--only TASK] [--markdown] [--keep]
        python tests/oracle/eval/parity.py diff DATA_DIR MODEL.gguf WORK TASK [--precision f32]        documents with another verdict
 (lm_eval 0.4.13 with torch and transformers, gguf; build/baimo.) WORK keeps the peer's folder of the model (tests/oracle/eval/peer.py) and its
-samples: a task that is there is not run again. --scale: of the numbers of documents below. A verdict is the 0 or 1 of a document under a
+samples: a task that is there is not run again; --keep does the same for our side. --scale: of the numbers of documents below. A verdict is the 0 or 1 of a document under a
 metric and filter; "same" is how many of them are equal. The standard error is lm-eval's, of the peer's score.
 """
 import argparse, json, math, os, shutil, subprocess, sys, tempfile, time
@@ -78,9 +78,12 @@ def run_ours(args, limits):
     call("shelf", "add", args.gguf, "--name", args.name)
     for limit in sorted(set(limits.values())):
         tasks = [t for t in limits if limits[t] == limit]
-        name = f"{args.name}-{args.precision}-{limit}"
+        name = f"{args.name}-{args.precision}-{limit}" + ("-" + tasks[0] if len(tasks) == 1 else "")
         extra = ["--precision", args.precision] if args.precision != "fast" else []
-        p = call("eval", "run", "--model", args.name, "--name", name, "--limit", str(limit), "--json", "--tasks", ",".join(paths[t] for t in tasks), *extra)
+        p = call("eval", "show", name, "--json") if args.keep else None
+        if p is None or p.returncode != 0:
+            p = call("eval", "run", "--model", args.name, "--name", name, "--limit", str(limit), "--json", "--tasks",
+                     ",".join(paths[t] for t in tasks), *extra)
         if p.returncode != 0:
             sys.exit(p.stderr)
         results = json.loads(p.stdout)
@@ -168,7 +171,7 @@ def main():
     p = argparse.ArgumentParser(usage=__doc__)
     p.add_argument("what", choices=("peer", "table", "diff")), p.add_argument("data"), p.add_argument("gguf"), p.add_argument("work")
     p.add_argument("task", nargs="?"), p.add_argument("--scale", type=float, default=1), p.add_argument("--only")
-    p.add_argument("--precision", default="fast"), p.add_argument("--markdown", action="store_true")
+    p.add_argument("--precision", default="fast"), p.add_argument("--markdown", action="store_true"), p.add_argument("--keep", action="store_true")
     p.add_argument("--threads", type=int, default=1), p.add_argument("--batch", type=int, default=8)
     args = p.parse_args()
     args.name = os.path.basename(args.gguf).removesuffix(".gguf")
@@ -176,6 +179,8 @@ def main():
     args.program = os.environ.get("BAIMO_PROGRAM", os.path.join(HERE, "..", "..", "..", "build", "baimo"))
     only = args.task or args.only
     limits = {t: max(LEAST.get(t, 1), round(n * args.scale)) for t, n in TASKS.items() if not only or t.startswith(only)}
+    if args.what != "peer":                              # what the peer has not done yet is left out
+        limits = {t: n for t, n in limits.items() if os.path.exists(kept(args.work, args.name, t, n))}
     return {"peer": run_peer, "table": table, "diff": diff}[args.what](args, limits)
 
 
