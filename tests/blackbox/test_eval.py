@@ -318,3 +318,13 @@ def test_what_lm_eval_asks_of_completions_gives_the_same_log_likelihoods(bank, s
         assert max(abs(a - b) for (a, _), (b, _) in zip(got, want)) < 1e-5, how
     body = {"model": "tiny", "prompt": [tokens[0]], "max_tokens": 8, "temperature": 0, "stop": [".", "</s>"], "seed": 1234}
     assert s.json("POST", "/v1/completions", body)["choices"][0]["index"] == 0
+
+
+def test_f32_is_near_what_is_served_and_a_run_of_its_own(bank):
+    served, exact = evaluate(bank, "tiny", "served"), evaluate(bank, "tiny", "exact", "--precision", "f32")
+    assert served["inputs"]["precision"] == "fast" and exact["inputs"]["precision"] == "f32"
+    values = [[q["logprob"] for x in map(json.loads, samples(bank, name)[0]["samples_colours.jsonl"].splitlines()) for q in x["requests"]]
+              for name in ("served", "exact")]
+    far = [abs(a - b) for a, b in zip(*values)]
+    assert 0 < max(far) < 1
+    assert "fast or f32" in call(bank, "eval", "run", "--model", "tiny", "--tasks", "colours.yaml", "--precision", "bf16", code=2).stderr

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Scores of `baimo eval run` beside `lm_eval --model hf` in fp32 on the dequantised weights: the same YAML, data and token ids, document by document.
 
-usage: python tests/oracle/eval/parity.py peer DATA_DIR MODEL.gguf WORK [--scale X] [--only TASK]     lm-eval's side (hours of CPU in sum: cached)
+usage: python tests/oracle/eval/parity.py peer DATA_DIR MODEL.gguf WORK [--scale X] [--only TASK]     lm-eval's side (25 minutes of CPU for SmolLM2: cached)
        python tests/oracle/eval/parity.py table DATA_DIR MODEL.gguf WORK [--precision f32] [--only TASK] [--markdown] [--keep]
        python tests/oracle/eval/parity.py diff DATA_DIR MODEL.gguf WORK TASK [--precision f32]        documents with another verdict
 (lm_eval 0.4.13 with torch and transformers, gguf; build/baimo.) WORK keeps the peer's folder of the model (tests/oracle/eval/peer.py) and its
