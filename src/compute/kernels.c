@@ -50,6 +50,8 @@ size_t bm_kv_side_bytes(bm_kv_type type, int head_dim)
 {
     size_t n = (size_t)head_dim, groups = (n + BM_KV_GROUP - 1) / BM_KV_GROUP;
 
+    if (type == BM_KV_INT16)
+        return BM_PAGE_TOKENS * (2 * (n + n % 2) + 4);
     return BM_PAGE_TOKENS * (type == BM_KV_F32 ? 4 * n : type == BM_KV_F16 ? 2 * n : n + 2 * groups);
 }
 
@@ -58,15 +60,40 @@ size_t bm_kv_page_bytes(bm_kv_type type, int n_kv_heads, int head_dim_k, int hea
     return (size_t)n_kv_heads * (bm_kv_side_bytes(type, head_dim_k) + bm_kv_side_bytes(type, head_dim_v));
 }
 
-const char *bm_kv_type_name(bm_kv_type type) { return type == BM_KV_F32 ? "f32" : type == BM_KV_F16 ? "f16" : "int8"; }
+void bm_kv_place_int16(void *head_k, size_t v_offset, int slot, const int16_t *k, float k_scale, const int16_t *v, float v_scale,
+                       int head_dim_k, int head_dim_v)
+{
+    size_t k_pairs = ((size_t)head_dim_k + 1) / 2, v_pairs = ((size_t)head_dim_v + 1) / 2, at = (size_t)slot;
+    int16_t *to_k = head_k, *to_v = (int16_t *)(void *)((unsigned char *)head_k + v_offset);
+
+    ((float *)(void *)(to_k + 2 * BM_PAGE_TOKENS * k_pairs))[at] = k_scale;
+    ((float *)(void *)(to_v + 2 * BM_PAGE_TOKENS * v_pairs))[at] = v_scale;
+    to_k += 2 * (at / 16 * k_pairs * 16 + at % 16);
+    to_v += 2 * (at / 2 * (size_t)head_dim_v) + at % 2;
+    for (int d = 0; d < head_dim_k; d++)
+        to_k[32 * (d / 2) + d % 2] = k[d];
+    if (head_dim_k % 2 != 0)
+        to_k[32 * (head_dim_k / 2) + 1] = 0;
+    for (int d = 0; d < head_dim_v; d++)         /* one by one: the other of the pair may be another thread's */
+        to_v[2 * d] = v[d];
+}
+
+const char *bm_kv_type_name(bm_kv_type type)
+{
+    static const char *const names[] = { [BM_KV_F32] = "f32", [BM_KV_F16] = "f16", [BM_KV_INT8] = "int8", [BM_KV_INT16] = "int16" };
+
+    return names[type];
+}
 
 int bm_kv_type_find(bm_kv_type *out, const char *name, bm_error *err)
 {
-    if (strcmp(name, "f16") == 0)
+    if (strcmp(name, "int16") == 0)
+        *out = BM_KV_INT16;
+    else if (strcmp(name, "f16") == 0)
         *out = BM_KV_F16;
     else if (strcmp(name, "int8") == 0)
         *out = BM_KV_INT8;
     else
-        return bm_fail(err, BM_INVALID, "'%.40s' is no type of KV: use f16 or int8", name);
+        return bm_fail(err, BM_INVALID, "'%.40s' is no type of KV: use int16, int8 or f16", name);
     return 0;
 }

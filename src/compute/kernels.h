@@ -51,16 +51,23 @@ void   bm_acts_place(bm_acts *a, void *memory, int64_t max_tokens, int64_t n_col
 /* INT8: per position and BM_KV_GROUP dimensions one f16 scale; a value is (float)q * (float)scale, q in [-127, 127], scale the
  * largest magnitude / 127. Callers rotate q, k and v before (and what comes out, after): a few dimensions of a head are far larger
  * than the rest, and spread over the group they cost all of it less. */
-typedef enum bm_kv_type { BM_KV_F32, BM_KV_F16, BM_KV_INT8, BM_KV_TYPE_COUNT } bm_kv_type;
-const char *bm_kv_type_name(bm_kv_type type);            /* "f32" "f16" "int8" */
-int  bm_kv_type_find(bm_kv_type *out, const char *name, bm_error *err);     /* f16 or int8; BM_INVALID names them */
+/* INT16: per position and head one f32 scale, the largest magnitude / 4095; a value is (float)q * scale, q in [-4095, 4095].
+ * Attention rounds its query rows likewise, so that its products are sums of whole numbers. */
+typedef enum bm_kv_type { BM_KV_F32, BM_KV_F16, BM_KV_INT8, BM_KV_INT16, BM_KV_TYPE_COUNT } bm_kv_type;
+const char *bm_kv_type_name(bm_kv_type type);            /* "f32" "f16" "int8" "int16" */
+int  bm_kv_type_find(bm_kv_type *out, const char *name, bm_error *err);     /* int16, int8 or f16; BM_INVALID names them */
 enum { BM_PAGE_TOKENS = 64, BM_ATTN_SPAN = 1024, BM_KV_GROUP = 32 };     /* positions per page, per partial of attention */
 
 /* One layer's part of a page holds, for each kv-head: K as [64/16][head_dim][16 positions], then V as [64][head_dim]. INT8: behind
- * the values of K its scales as [64/16][groups][16 positions], behind those of V theirs as [64][groups]. Fresh pages are zeroed, so
- * that masked positions hold finite values. */
+ * the values of K its scales as [64/16][groups][16 positions], behind those of V theirs as [64][groups]. INT16: K as [64/16]
+ * [head_dim/2][16 positions][2] with 0 behind an odd last dimension, then [64] scales; V as [64/2][head_dim][2 positions], room for
+ * an even number of dimensions, then [64] scales. Fresh pages are zeroed, so that masked positions hold finite values. */
 size_t bm_kv_page_bytes(bm_kv_type type, int n_kv_heads, int head_dim_k, int head_dim_v);     /* one layer, one page */
 size_t bm_kv_side_bytes(bm_kv_type type, int head_dim);     /* K, or V, of one head: where V begins behind K */
+
+/* Put one token's k and v of one kv-head, rounded already, at place `slot` of a page of INT16. */
+void bm_kv_place_int16(void *head_k, size_t v_offset, int slot, const int16_t *k, float k_scale, const int16_t *v, float v_scale,
+                       int head_dim_k, int head_dim_v);
 
 /* Attention of query rows against one kv-head over the positions of one span. A query row is one (token, head of the group);
  * row r sees positions [first[r], last[r]] (inclusive), clipped to the span; rows without any position give m = -inf, l = 0. */
@@ -136,6 +143,7 @@ typedef struct bm_kernels {
     float (*dot)(const float *x, const float *y, int64_t n);        /* the 16-partial order above */
     void (*put_f16)(uint16_t *out, const float *x, int64_t n);      /* clamped to the largest half float */
     void (*get_f16)(float *out, const uint16_t *x, int64_t n);
+    float (*put_int16)(int16_t *out, const float *x, int n);        /* a row of one head as KV in INT16; the scale */
 } bm_kernels;
 
 /* The table of an instruction set; NULL when it was not built for this architecture. Whether the CPU can run it is bm_isa_usable's. */

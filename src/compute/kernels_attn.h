@@ -10,23 +10,28 @@
 
 enum { PAGE = BM_PAGE_TOKENS, SUBTILES = PAGE / 16, CHUNK = 4, WIDEN_DIM = 256, MAX_GROUPS = 32 };       /* head sizes up to 1024 */
 
+/* Which rows see which part of a page. */
+typedef struct page_seen {
+    int from[BM_ATTN_ROWS], to[BM_ATTN_ROWS];        /* positions [from, to) of the page; 0, 0: none */
+    int rows[BM_ATTN_ROWS], n;   /* rows that see any */
+} page_seen;
+
 typedef struct attn_work {
     v16 l[BM_ATTN_ROWS];
     _Alignas(64) float p[BM_ATTN_ROWS][PAGE];
     float c[BM_ATTN_ROWS];       /* what the page multiplies the row's acc by */
-    int from[BM_ATTN_ROWS], to[BM_ATTN_ROWS];        /* seen positions of the page: [from, to) */
-    int rows[BM_ATTN_ROWS], n;   /* rows that see any of it */
+    page_seen seen;
     _Alignas(64) float wide[PAGE * WIDEN_DIM];       /* K, then V, of a page that many rows share */
     _Alignas(64) float scale[PAGE * MAX_GROUPS];     /* INT8: of V, [position][group] */
     const unsigned char *ahead;  /* K, or V, of the next page, fetched while this one is read; NULL: none */
 } attn_work;
 
 /* Pages lie apart, and each is too short for the CPU to fetch ahead by itself. */
-LANES void fetch_ahead(const attn_work *w, size_t offset, size_t len_bytes)
+LANES void fetch_ahead(const unsigned char *ahead, size_t offset, size_t len_bytes)
 {
-    if (w->ahead != NULL)
+    if (ahead != NULL)
         for (size_t i = 0; i < len_bytes; i += 64)
-            __builtin_prefetch(w->ahead + offset + i);
+            __builtin_prefetch(ahead + offset + i);
 }
 
 LANES size_t value_bytes(bm_kv_type type) { return type == BM_KV_F32 ? 4 : type == BM_KV_F16 ? 2 : 1; }
@@ -62,7 +67,7 @@ LANES void score_block(const bm_attn_span *s, bm_kv_type type, const void *k, at
     }
     for (int d = 0; d < s->head_dim_k; d++) {
         v16 kd[SUBTILES];
-        fetch_ahead(w, (size_t)(sub * s->head_dim_k + d * n_sub) * 16 * value_bytes(type), (size_t)n_sub * 16 * value_bytes(type));
+        fetch_ahead(w->ahead, (size_t)(sub * s->head_dim_k + d * n_sub) * 16 * value_bytes(type), (size_t)n_sub * 16 * value_bytes(type));
         if (type == BM_KV_INT8 && d % BM_KV_GROUP == 0) {
             UNROLL
             for (int i = 0; i < n_sub; i++)
@@ -94,7 +99,7 @@ LANES void value_block(const bm_attn_span *s, bm_kv_type type, const void *v, at
                        int n_vec)
 {
     v16 acc[6][CHUNK];
-    int from = w->from[rows[0]], to = w->to[rows[0]];
+    int from = w->seen.from[rows[0]], to = w->seen.to[rows[0]];
 
     UNROLL
     for (int r = 0; r < n_rows; r++)
@@ -104,7 +109,7 @@ LANES void value_block(const bm_attn_span *s, bm_kv_type type, const void *v, at
     int n_groups = n_groups_of(s->head_dim_v);
     for (int at = from; at < to; at++) {
         v16 vd[CHUNK];
-        fetch_ahead(w, (size_t)(at * s->head_dim_v + d) * value_bytes(type), (size_t)n_vec * 16 * value_bytes(type));
+        fetch_ahead(w->ahead, (size_t)(at * s->head_dim_v + d) * value_bytes(type), (size_t)n_vec * 16 * value_bytes(type));
         UNROLL
         for (int i = 0; i < n_vec; i++) {
             vd[i] = load_kv(type, v, (size_t)at * (size_t)s->head_dim_v + (size_t)(d + 16 * i));
@@ -145,7 +150,7 @@ LANES void value_rows(const bm_attn_span *s, bm_kv_type type, const void *v, att
         for (int r = 0; r < n_rows; r++) {
             int row = rows[r];
             float acc = s->acc[row][d] * w->c[row];
-            for (int at = w->from[row]; at < w->to[row]; at++) {
+            for (int at = w->seen.from[row]; at < w->seen.to[row]; at++) {
                 size_t i = (size_t)at * (size_t)s->head_dim_v + (size_t)d;
                 float x = type == BM_KV_F32 ? ((const float *)v)[i] : type == BM_KV_F16 ? bm_f16_to_f32(((const uint16_t *)v)[i])
                         : (float)((const int8_t *)v)[i] * w->scale[at * n_groups_of(s->head_dim_v) + d / BM_KV_GROUP];
@@ -168,9 +173,9 @@ LANES void value_rows(const bm_attn_span *s, bm_kv_type type, const void *v, att
 
 LANES void score_page_of(const bm_attn_span *s, bm_kv_type type, const void *k, attn_work *w)
 {
-    for (int i = 0, n; i < w->n; i += ATTN_ROWS_MAX) {
-        n = w->n - i;
-#define SCORE(rows_n) score_rows(s, type, k, w, w->rows + i, rows_n)
+    for (int i = 0, n; i < w->seen.n; i += ATTN_ROWS_MAX) {
+        n = w->seen.n - i;
+#define SCORE(rows_n) score_rows(s, type, k, w, w->seen.rows + i, rows_n)
         ATTN_DISPATCH(SCORE)
 #undef SCORE
         w->ahead = NULL;                         /* once is enough */
@@ -179,10 +184,10 @@ LANES void score_page_of(const bm_attn_span *s, bm_kv_type type, const void *k, 
 
 LANES void value_page_of(const bm_attn_span *s, bm_kv_type type, const void *v, attn_work *w)
 {
-    for (int i = 0, n; i < w->n; i += n) {
-        const int *rows = w->rows + i;
-        for (n = 1; n < ATTN_ROWS_MAX && i + n < w->n; n++)
-            if (w->from[rows[n]] != w->from[rows[0]] || w->to[rows[n]] != w->to[rows[0]])
+    for (int i = 0, n; i < w->seen.n; i += n) {
+        const int *rows = w->seen.rows + i;
+        for (n = 1; n < ATTN_ROWS_MAX && i + n < w->seen.n; n++)
+            if (w->seen.from[rows[n]] != w->seen.from[rows[0]] || w->seen.to[rows[n]] != w->seen.to[rows[0]])
                 break;
 #define VALUE(rows_n) value_rows(s, type, v, w, rows, rows_n)
         ATTN_DISPATCH(VALUE)
@@ -231,7 +236,7 @@ static void softmax_page(const bm_attn_span *s, attn_work *w, int r)
 
     UNROLL
     for (int i = 0; i < SUBTILES; i++) {
-        int from = w->from[r] - 16 * i, to = w->to[r] - 16 * i;
+        int from = w->seen.from[r] - 16 * i, to = w->seen.to[r] - 16 * i;
         x[i] = v_mul(v_load(&w->p[r][16 * i]), v_set(s->scale));
         if (s->softcap > 0)
             x[i] = v_softcap(x[i], s->softcap);
@@ -260,20 +265,21 @@ static void softmax_page(const bm_attn_span *s, attn_work *w, int r)
     s->m[r] = m;
 }
 
-/* Which rows see which part of the page that begins at position `begin`. */
-static void see_page(const bm_attn_span *s, attn_work *w, int32_t begin)
+/* Of the page that begins at position `begin`. */
+static void see_page(const bm_attn_span *s, page_seen *seen, int32_t begin)
 {
-    w->n = 0;
+    seen->n = 0;
     for (int r = 0; r < s->n_rows; r++) {
         int64_t from = s->first[r], to = (int64_t)s->last[r] + 1;
         from = from > s->span_begin ? from : s->span_begin;
         to = to < s->span_end ? to : s->span_end;
         from = from > begin ? from - begin : 0;
         to = to < (int64_t)begin + PAGE ? to - begin : PAGE;
+        seen->from[r] = seen->to[r] = 0;
         if (from >= to)
             continue;
-        w->from[r] = (int)from, w->to[r] = (int)to;
-        w->rows[w->n++] = r;
+        seen->from[r] = (int)from, seen->to[r] = (int)to;
+        seen->rows[seen->n++] = r;
     }
 }
 
@@ -305,7 +311,7 @@ LANES const void *widen_page(const bm_attn_span *s, const void *page, bool is_k,
 {
     int dim = is_k ? s->head_dim_k : s->head_dim_v;
 
-    if (s->type == BM_KV_F32 || w->n <= 2 * ATTN_ROWS_MAX || dim > WIDEN_DIM)
+    if (s->type == BM_KV_F32 || w->seen.n <= 2 * ATTN_ROWS_MAX || dim > WIDEN_DIM)
         return NULL;
     if (s->type == BM_KV_INT8 && is_k) {
         widen_k8(s, page, w);
@@ -327,8 +333,8 @@ static void attn_pages(const bm_attn_span *s, attn_work *w)
     for (int32_t begin = s->span_begin; begin < s->span_end; begin += PAGE) {
         const unsigned char *page = s->pages[begin / PAGE], *next = begin + PAGE < s->span_end ? s->pages[begin / PAGE + 1] : NULL;
         const void *wide;
-        see_page(s, w, begin);
-        if (w->n == 0)
+        see_page(s, &w->seen, begin);
+        if (w->seen.n == 0)
             continue;
         w->ahead = NULL;
         if ((wide = widen_page(s, page, true, w)) != NULL) {
@@ -337,8 +343,8 @@ static void attn_pages(const bm_attn_span *s, attn_work *w)
             w->ahead = next;
             score_page(s, type, page, w);
         }
-        for (int i = 0; i < w->n; i++)
-            softmax_page(s, w, w->rows[i]);
+        for (int i = 0; i < w->seen.n; i++)
+            softmax_page(s, w, w->seen.rows[i]);
         if ((wide = widen_page(s, page + s->v_offset, false, w)) != NULL) {
             value_page(s, BM_KV_F32, wide, w);
         } else {
@@ -348,10 +354,16 @@ static void attn_pages(const bm_attn_span *s, attn_work *w)
     }
 }
 
+#include "compute/kernels_attn16.h"
+
 static void attn_span(const bm_attn_span *s)
 {
     attn_work w;
 
+    if (s->type == BM_KV_INT16) {
+        attn16_span(s);
+        return;
+    }
     for (int r = 0; r < s->n_rows; r++) {
         w.l[r] = v_set(0);
         s->m[r] = -INFINITY;

@@ -8,6 +8,7 @@
 
 #define EXP_LOWEST (-87.3f)
 #define EXP_HIGHEST 88.7228f
+enum { KV_DIM_MAX = 1024 };      /* dimensions of a head */
 
 /* e^x, about 1 ulp. x = n ln 2 + r with ln 2 in two parts; e^r by a polynomial of degree 6 fitted for relative error (3e-9).
  * 0 below EXP_LOWEST (no subnormal results), infinity above EXP_HIGHEST, NaN for NaN; e^0 = 1 exactly. */
@@ -260,12 +261,60 @@ static void kv_store8(void *head_k, size_t v_offset, int slot, const float *k, c
     }
 }
 
+/* x[n] as whole numbers in +-4095 times the scale that comes back. Room for n rounded up to 32, zeros there. What is not finite
+ * gives NaN and zeros. */
+LANES float round_row(int16_t *out, const float *x, int n)
+{
+    v16 most = v_set(0), taint = v_set(0), by, shift = v_set(ROUND_SHIFT);
+    float largest;
+
+    for (int i = 0; i < n; i += 16) {
+        v16 a = n - i < 16 ? v_load_n(x + i, n - i, 0) : v_load(x + i);
+        most = v_max(v_abs(a), most);
+        taint = v_fma(a, v_set(0), taint);
+    }
+    largest = v_largest(most);
+    if (v_any_nan(taint) || !(largest > 1e-30f)) {
+        memset(out, 0, (size_t)((n + 31) / 32) * 64);
+        return v_any_nan(taint) ? NAN : 0;
+    }
+    by = v_set(4095 / largest);
+    for (int i = 0; i < n; i += 32) {
+        v16 a = n - i < 16 ? v_load_n(x + i, n - i, 0) : v_load(x + i), b = v_set(0);
+        if (n - i > 16)
+            b = n - i < 32 ? v_load_n(x + i + 16, n - i - 16, 0) : v_load(x + i + 16);
+        v_store_low(out + i, v_fma(a, by, shift), v_fma(b, by, shift));
+    }
+    return largest / 4095;
+}
+
+static void kv_store16(void *head_k, size_t v_offset, int slot, const float *k, const float *v, int dk, int dv)
+{
+    int16_t row_k[KV_DIM_MAX], row_v[KV_DIM_MAX];
+    float scale_k = round_row(row_k, k, dk), scale_v = round_row(row_v, v, dv);
+
+    bm_kv_place_int16(head_k, v_offset, slot, row_k, scale_k, row_v, scale_v, dk, dv);
+}
+
+static float put_int16(int16_t *out, const float *x, int n)
+{
+    int16_t row[KV_DIM_MAX];
+    float scale = round_row(row, x, n);
+
+    memcpy(out, row, (size_t)n * sizeof *out);
+    return scale;
+}
+
 static void kv_store(bm_kv_type type, void *head_k, size_t v_offset, int slot, const float *k, const float *v, int head_dim_k,
                      int head_dim_v)
 {
     size_t at = (size_t)(slot / 16) * (size_t)head_dim_k * 16 + (size_t)(slot & 15);
     unsigned char *head_v = (unsigned char *)head_k + v_offset;
 
+    if (type == BM_KV_INT16) {
+        kv_store16(head_k, v_offset, slot, k, v, head_dim_k, head_dim_v);
+        return;
+    }
     if (type == BM_KV_INT8) {
         kv_store8(head_k, v_offset, slot, k, v, head_dim_k, head_dim_v);
         return;
@@ -386,4 +435,4 @@ static bool matmul_floats(const bm_packed *w, int64_t tile_begin, int64_t tile_e
     .rotate = rotate_groups, .kv_store = kv_store, .attn_span = attn_span, .max = largest, .sum_exp = sum_exp, \
     .lora_a = lora_a, .lora_b = lora_b, \
     .silu_back = silu_back, .gelu_tanh_back = gelu_tanh_back, .rmsnorm_back = rmsnorm_back, .layernorm_back = layernorm_back, \
-    .attn_back = attn_back, .softmax_back = softmax_back, .dot = dot_product, .put_f16 = put_f16, .get_f16 = get_f16 }
+    .attn_back = attn_back, .softmax_back = softmax_back, .dot = dot_product, .put_f16 = put_f16, .get_f16 = get_f16, .put_int16 = put_int16 }

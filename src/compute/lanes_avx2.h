@@ -1,6 +1,7 @@
 /* lanes_avx2.h - lanes_ref.h in two ymm registers. The meaning of each function stands there. */
 #pragma once
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include "compute/unroll.h"
 #include <string.h>
@@ -157,6 +158,49 @@ LANES void i_store_lanes(int8_t *const *to, const i16 *w)
         for (int e = 0; e < 8; e++)
             _mm256_storeu_si256((__m256i *)to[8 * h + e], _mm256_castps_si256(m[e]));
     }
+LANES i16 i_zero(void) { return (i16){ _mm256_setzero_si256(), _mm256_setzero_si256() }; }
+LANES i16 i_load(const int16_t *p)
+{
+    return (i16){ _mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)p + 1) };
+}
+LANES i16 i_pair(const int16_t *p)
+{
+    int32_t pair;
+
+    memcpy(&pair, p, 4);
+    return (i16){ _mm256_set1_epi32(pair), _mm256_set1_epi32(pair) };
+}
+LANES __m256i dot8(__m256i sum, __m256i x, __m256i y)
+{
+#if defined(__AVXVNNI__)
+    sum = _mm256_dpwssd_avx_epi32(sum, x, y);
+#else
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(x, y));
+#endif
+    __asm__("" : "+x"(sum));             /* see lanes_avx512.h */
+    return sum;
+}
+LANES i16 i_dot(i16 sum, i16 x, i16 y) { return (i16){ dot8(sum.a, x.a, y.a), dot8(sum.b, x.b, y.b) }; }
+LANES v16 v_from_int(i16 x) { return (v16){ _mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b) }; }
+#define ROUND_SHIFT 0x1.8p23f
+LANES void store_low8(int16_t *p, v16 x)
+{
+    const __m256i low = _mm256_set1_epi32(0xFFFF);
+    __m256i a = _mm256_and_si256(_mm256_castps_si256(x.a), low), b = _mm256_and_si256(_mm256_castps_si256(x.b), low);
+
+    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xD8));
+}
+LANES void v_store_low(int16_t *p, v16 x, v16 y) { store_low8(p, x), store_low8(p + 16, y); }
+LANES __m256 scale2_shifted8(__m256 a, __m256 z)
+{
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(_mm256_castps_si256(z), 23)));
+}
+LANES v16 v_scale2_shifted(v16 x, v16 z) { return (v16){ scale2_shifted8(x.a, z.a), scale2_shifted8(x.b, z.b) }; }
+LANES bool v_any_nan(v16 x)
+{
+    m16 nan = v_is_nan(x);
+
+    return _mm256_movemask_ps(_mm256_or_ps(nan.a, nan.b)) != 0;
 }
 LANES float v_sum(v16 x)
 {

@@ -2,6 +2,7 @@
  * lanes_avx2.h and lanes_avx512.h. Comparisons, min and max treat NaN as the SSE instructions do (the second operand wins). */
 #pragma once
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include "compute/quant.h"
@@ -73,6 +74,45 @@ LANES void v_transpose(v16 *m)
         m[i].f[e] = m[e].f[i], m[e].f[i] = t;
     }
 }
+/* An i16 also holds 32 int16, two in a lane. */
+LANES i16 i_zero(void) { i16 r = { { 0 } }; return r; }
+LANES i16 i_load(const int16_t *p) { i16 r; memcpy(r.i, p, sizeof r.i); return r; }
+LANES i16 i_pair(const int16_t *p) { i16 r; EACH memcpy(&r.i[e], p, 4); return r; }      /* p[0] and p[1] in every lane */
+/* sum + the products of the first and of the second int16 in each lane, modulo 2^32. */
+LANES i16 i_dot(i16 sum, i16 a, i16 b)
+{
+    int16_t x[32], y[32];
+
+    memcpy(x, a.i, sizeof x);
+    memcpy(y, b.i, sizeof y);
+    EACH sum.i[e] = (int32_t)((uint32_t)sum.i[e] + (uint32_t)(x[2 * e] * y[2 * e]) + (uint32_t)(x[2 * e + 1] * y[2 * e + 1]));
+    return sum;
+}
+LANES v16 v_from_int(i16 a) { v16 r; EACH r.f[e] = (float)a.i[e]; return r; }
+/* The low 16 bits of a's and of b's lanes: what they hold, rounded to even, when ROUND_SHIFT was added to |x| <= 32767. */
+#define ROUND_SHIFT 0x1.8p23f
+LANES void v_store_low(int16_t *p, v16 a, v16 b)
+{
+    EACH {
+        uint32_t x, y;
+        memcpy(&x, &a.f[e], 4);
+        memcpy(&y, &b.f[e], 4);
+        p[e] = (int16_t)(uint16_t)x, p[16 + e] = (int16_t)(uint16_t)y;
+    }
+}
+/* a * 2^n for n = z - ROUND_SHIFT, by adding it to the exponent field. */
+LANES v16 v_scale2_shifted(v16 a, v16 z)
+{
+    EACH {
+        uint32_t x, y;
+        memcpy(&x, &a.f[e], 4);
+        memcpy(&y, &z.f[e], 4);
+        x += y << 23;
+        memcpy(&a.f[e], &x, 4);
+    }
+    return a;
+}
+LANES bool v_any_nan(v16 a) { return v_is_nan(a).bits != 0; }
 LANES float v_sum(v16 a)
 {
     for (int step = 8; step > 0; step /= 2)

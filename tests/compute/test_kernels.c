@@ -4,7 +4,9 @@
  *   float product          2e-6: f32 sums of 1,536 terms
  *   exp                    2e-7: one ulp and the polynomial
  *   silu, gelu             1e-6: an exp and a division
- *   norms                  2e-6; attention 4e-6 (f32) */
+ *   norms                  2e-6
+ *   attention              4e-6 (f32); with KV in int16 5e-4 beyond q, K and V rounded: rounding 64 probabilities of a page to steps
+ *                          of 1/8191 of the largest, of values up to 1, costs 64 * 0.5 / 8191 at worst, 2e-4 seen */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -495,6 +497,34 @@ static void read_back(attention *a)
     }
 }
 
+/* The same for int16, and q becomes what attention makes of it: what is left is the rounding of probabilities. */
+static void read_back16(attention *a)
+{
+    int dk = a->s.head_dim_k, dv = a->s.head_dim_v;
+    int16_t q[256];
+
+    for (int p = 0; p < a->n_positions; p++) {
+        const int16_t *k = a->pages[p / 64], *v = k + a->s.v_offset / 2;
+        float sk = ((const float *)(const void *)(k + 64 * (dk + dk % 2)))[p % 64];
+        float sv = ((const float *)(const void *)(v + 64 * (dv + dv % 2)))[p % 64];
+        for (int d = 0; d < dk; d++) {
+            float x = (float)k[((p % 64 / 16 * ((dk + 1) / 2) + d / 2) * 16 + p % 16) * 2 + d % 2] * sk;
+            assert_near(x, a->k[p * dk + d], 0.501f * sk);
+            a->k[p * dk + d] = x;
+        }
+        for (int d = 0; d < dv; d++) {
+            float x = (float)v[(p % 64 / 2 * dv + d) * 2 + p % 2] * sv;
+            assert_near(x, a->v[p * dv + d], 0.501f * sv);
+            a->v[p * dv + d] = x;
+        }
+    }
+    for (int row = 0; row < a->s.n_rows; row++) {
+        float scale = ref()->put_int16(q, a->q + row * dk, dk);
+        for (int d = 0; d < dk; d++)
+            a->q[row * dk + d] = (float)q[d] * scale;
+    }
+}
+
 static attention *new_attention(rng *r, bm_kv_type type, int dk, int dv, int n_rows, int n_positions, int window)
 {
     attention *a = bm_zalloc(sizeof *a);
@@ -528,6 +558,8 @@ static attention *new_attention(rng *r, bm_kv_type type, int dk, int dv, int n_r
     fill_pages(a, ref());
     if (type == BM_KV_INT8)
         read_back(a);
+    if (type == BM_KV_INT16)
+        read_back16(a);
     return a;
 }
 
@@ -571,12 +603,13 @@ static void naive_attention(const attention *a, int row, double *out)
 static void attention_is_right_against_doubles(void **state)
 {
     static const int dims[][2] = { { 64, 64 }, { 16, 32 }, { 128, 128 }, { 10, 6 }, { 80, 80 } };
+    const double bound[BM_KV_TYPE_COUNT] = { 4e-6, 4e-6, 4e-6, 5e-4 };
     rng r = { 19 };
     double want[128];
     float got[128];
 
     (void)state;
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 40; i++) {
         attention *a = new_attention(&r, (bm_kv_type)(i / 5 % BM_KV_TYPE_COUNT), dims[i % 5][0], dims[i % 5][1], 1 + next_below(&r, 12),
                                      1 + next_below(&r, 300), i % 3 == 0 ? 70 : 0);
         a->s.softcap = i % 4 == 0 ? 8.0f : 0;
@@ -586,7 +619,7 @@ static void attention_is_right_against_doubles(void **state)
             naive_attention(a, row, want);
             merge_spans(got, 1, &a->m[row], &a->l[row], &acc, a->s.head_dim_v);
             for (int d = 0; d < a->s.head_dim_v; d++)
-                assert_near(got[d], want[d], 4e-6);
+                assert_near(got[d], want[d], bound[a->s.type]);
         }
         drop_attention(a);
     }
@@ -611,12 +644,13 @@ static void assert_same_attention(const bm_kernels *kern, attention *a)
 static void attention_gives_the_bits_of_the_reference(void **state)
 {
     static const int dims[][2] = { { 64, 64 }, { 16, 32 }, { 128, 128 }, { 10, 6 }, { 80, 72 }, { 256, 256 } };
+    const int n_cases = 12 * BM_KV_TYPE_COUNT;
     const bm_kernels *k[BM_ISA_COUNT];
     int n_tables = tables(k);
     rng r = { 20 };
 
     (void)state;
-    for (int i = 0; i < 36; i++) {
+    for (int i = 0; i < n_cases; i++) {
         attention *a = new_attention(&r, (bm_kv_type)(i / 6 % BM_KV_TYPE_COUNT), dims[i % 6][0], dims[i % 6][1],
                                      i % 7 == 0 ? BM_ATTN_ROWS : 1 + next_below(&r, 20), 1 + next_below(&r, 400), i % 3 == 0 ? 70 : 0);
         a->s.softcap = i % 4 == 0 ? 8.0f : 0;
@@ -656,6 +690,111 @@ static void rows_together_equal_rows_alone(void **state)
         }
         drop_attention(a);
     }
+}
+
+static void int16_attention_is_exact_at_its_bounds(void **state)
+{
+    const bm_kernels *k[BM_ISA_COUNT];
+    int n_tables = tables(k);
+    rng r = { 23 };
+    attention *a = new_attention(&r, BM_KV_INT16, 128, 128, 7, 64, 0);
+
+    (void)state;
+    k[n_tables++] = ref();
+    for (int i = 0; i < 64 * 128; i++)
+        a->k[i] = i % 2 ? -3.0f : 3.0f, a->v[i] = -5.0f;
+    for (int i = 0; i < 7 * 128; i++)
+        a->q[i] = i % 2 ? -0.25f : 0.25f;
+    for (int row = 0; row < 7; row++)
+        a->last[row] = 63;
+    fill_pages(a, ref());
+    for (int v = 0; v < n_tables; v++) {
+        k[v]->attn_span(&a->s);
+        for (int row = 0; row < 7; row++) {
+            assert_near(a->m[row], 12.0f, 24e-7f);
+            assert_true(a->l[row] == 64.0f);
+            for (int d = 0; d < 128; d++)
+                assert_near(a->out[row * 128 + d] / 64, -5.0f, 5e-6f);
+        }
+    }
+    drop_attention(a);
+}
+
+static void rows_are_rounded_to_int16_by_their_largest(void **state)
+{
+    const bm_kernels *k[BM_ISA_COUNT];
+    int n_tables = tables(k);
+    rng r = { 24 };
+
+    (void)state;
+    for (int i = 0; i < 2000; i++) {
+        int n = 1 + next_below(&r, 80);
+        float x[80], scale, most = 0;
+        int16_t q[80], again[80];
+        for (int d = 0; d < n; d++) {
+            x[d] = ldexpf(next_float(&r), i % 60 - 30);
+            most = fmaxf(most, fabsf(x[d]));
+        }
+        scale = ref()->put_int16(q, x, n);
+        assert_true(scale == most / 4095);
+        for (int d = 0; d < n; d++) {
+            assert_true(abs(q[d]) <= 4095);
+            assert_near((float)q[d] * scale, x[d], 0.501f * scale);
+        }
+        for (int v = 0; v < n_tables; v++) {
+            assert_true(k[v]->put_int16(again, x, n) == scale);
+            assert_memory_equal(again, q, (size_t)n * sizeof *q);
+        }
+    }
+}
+
+/* What a position of int8 or int16 holds that is not finite shows in the rows that see it, and in no other. */
+static void what_is_not_finite_shows_where_it_is_seen(void **state)
+{
+    static const float bad[] = { NAN, INFINITY, -INFINITY };
+    const bm_kernels *k[BM_ISA_COUNT];
+    int n_tables = tables(k);
+    rng r = { 25 };
+
+    (void)state;
+    k[n_tables++] = ref();
+    for (int i = 0; i < 12; i++) {
+        bm_kv_type type = i / 6 ? BM_KV_INT16 : BM_KV_INT8;
+        attention *a = new_attention(&r, type, 64, 64, 9, 200, 0);
+        (i % 2 ? a->k : a->v)[150 * 64 + 7] = bad[i % 6 / 2];
+        for (int row = 0; row < 9; row++)
+            a->last[row] = 146 + row;
+        fill_pages(a, ref());
+        for (int v = 0; v < n_tables; v++) {
+            k[v]->attn_span(&a->s);
+            for (int row = 0; row < 9; row++)
+                for (int d = 0; d < 64; d++)
+                    assert_true(isnan(a->out[row * 64 + d]) == (row >= 4 && (type == BM_KV_INT16 || i % 2 || d < 32)));
+        }
+        drop_attention(a);
+    }
+}
+
+static void queries_of_zeros_and_of_nan_are_what_they_are(void **state)
+{
+    const bm_kernels *k[BM_ISA_COUNT];
+    int n_tables = tables(k);
+    rng r = { 26 };
+    attention *a = new_attention(&r, BM_KV_INT16, 64, 64, 3, 100, 0);
+
+    (void)state;
+    k[n_tables++] = ref();
+    memset(a->q, 0, 64 * sizeof *a->q);
+    a->q[64 + 5] = NAN;
+    for (int row = 0; row < 3; row++)
+        a->last[row] = 99;
+    for (int v = 0; v < n_tables; v++) {
+        k[v]->attn_span(&a->s);
+        assert_true(a->m[0] == 0 && a->l[0] == 100);
+        for (int d = 0; d < 64; d++)
+            assert_true(isfinite(a->out[d]) && isnan(a->out[64 + d]) && isfinite(a->out[128 + d]));
+    }
+    drop_attention(a);
 }
 
 static void spans_merge_to_the_whole_and_unseen_spans_are_empty(void **state)
@@ -703,6 +842,10 @@ int main(void)
         cmocka_unit_test(attention_is_right_against_doubles),
         cmocka_unit_test(attention_gives_the_bits_of_the_reference),
         cmocka_unit_test(rows_together_equal_rows_alone),
+        cmocka_unit_test(int16_attention_is_exact_at_its_bounds),
+        cmocka_unit_test(rows_are_rounded_to_int16_by_their_largest),
+        cmocka_unit_test(what_is_not_finite_shows_where_it_is_seen),
+        cmocka_unit_test(queries_of_zeros_and_of_nan_are_what_they_are),
         cmocka_unit_test(spans_merge_to_the_whole_and_unseen_spans_are_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

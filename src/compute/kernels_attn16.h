@@ -1,0 +1,317 @@
+/* kernels_attn16.h - attention over K and V in int16: both products are sums of whole numbers, exact in any order; included by
+ * kernels_attn.h, whose words hold here too but for the arithmetic of a page:
+ *   q of a row is rounded like a row of K, once a span. y = (float)I * (scale of K's position), I = sum_d q[d] * K[d][position];
+ *   heads above CHUNK_PAIRS pairs: I in chunks, their floats added in ascending order. With a softcap, y is capped in units of scores;
+ *   top = max y of the seen positions; m' = max(m, top); of the two one counts less: c = e^(m - m') or d = e^(top - m'), the other is 1;
+ *   p = e^(y - top); l = fma(p[0..15] + p[16..31] + (p[32..47] + p[48..63]), d, l * c) in 16 partials;
+ *   w = p * (scale of V's position / the largest such scale) in steps of 1 / P_STEPS, 0 where the row does not see the position;
+ *   acc = fma((float)(sum over positions w * V), d * largest scale / P_STEPS, acc * c).
+ * What is not finite in q, or in K or V of a seen position, makes the whole of acc NaN. Positions not seen may hold anything. */
+#pragma once
+
+enum { CHUNK_PAIRS = 64, P_STEPS = 8191 };       /* 4095 * 4095 * 128 and 8191 * 4095 * 64 are below 2^31 */
+
+typedef union row16 { float y[PAGE]; int16_t p[PAGE]; } row16;   /* scores, then in their place w */
+
+typedef struct work16 {
+    v16 l[BM_ATTN_ROWS];
+    _Alignas(64) row16 rows[BM_ATTN_ROWS];
+    _Alignas(64) float m[BM_ATTN_ROWS], unit[BM_ATTN_ROWS], by[BM_ATTN_ROWS];        /* unit: of y in q.k; by: from y to log2 p */
+    _Alignas(64) float top[BM_ATTN_ROWS], c[BM_ATTN_ROWS], d[BM_ATTN_ROWS];
+    _Alignas(64) float v_scale[PAGE];    /* of this page, times P_STEPS / largest */
+    float v_step, step[BM_ATTN_ROWS];    /* largest / P_STEPS; what a row's sums of w * V are multiplied by */
+    page_seen seen;
+    const unsigned char *ahead;
+    _Alignas(64) int16_t q[BM_ATTN_ROWS * KV_DIM_MAX];
+} work16;
+
+/* 2^x for x <= 0, relative error 3e-6; 2^-64 below that; NaN for NaN; 2^0 = 1 exactly. */
+LANES v16 v_exp2_16(v16 x)
+{
+    v16 clamped = v_max(v_set(-64.0f), x), z = v_add(clamped, v_set(ROUND_SHIFT)), r = v_sub(clamped, v_sub(z, v_set(ROUND_SHIFT)));
+    v16 p = v_fma(v_set(0x1.3a02cap-7f), r, v_set(0x1.c9fc46p-5f));
+
+    p = v_fma(p, r, v_set(0x1.ec0378p-3f));
+    p = v_fma(p, r, v_set(0x1.62e12cp-1f));
+    p = v_fma(p, r, v_set(1.0f));
+    return v_scale2_shifted(p, z);
+}
+
+LANES int n_pairs_of(int dim) { return (dim + 1) / 2; }
+LANES int q_stride(int dim) { return (dim + 31) / 32 * 32; }
+
+/* K's sums of n_rows rows (a constant) at n_sub (a constant) times 16 positions. */
+LANES void score16_block(const bm_attn_span *s, const int16_t *k, work16 *w, const int *rows, int n_rows, int sub, int n_sub)
+{
+    int n_pairs = n_pairs_of(s->head_dim_k);
+    const float *scale = (const float *)(const void *)(k + PAGE * 2 * (size_t)n_pairs) + 16 * sub;
+    const int16_t *q[6];
+
+    UNROLL
+    for (int r = 0; r < n_rows; r++)
+        q[r] = w->q + rows[r] * q_stride(s->head_dim_k);
+    k += (size_t)sub * (size_t)n_pairs * 32;
+    for (int begin = 0; begin < n_pairs; begin += CHUNK_PAIRS) {
+        int end = begin + CHUNK_PAIRS < n_pairs ? begin + CHUNK_PAIRS : n_pairs;
+        i16 sum[6][SUBTILES];
+        UNROLL
+        for (int r = 0; r < n_rows; r++)
+            UNROLL
+            for (int i = 0; i < n_sub; i++)
+                sum[r][i] = i_zero();
+        for (int j = begin; j < end; j++) {
+            i16 kj[SUBTILES];
+            fetch_ahead(w->ahead, (size_t)(sub * n_pairs + j * n_sub) * 64, (size_t)n_sub * 64);
+            UNROLL
+            for (int i = 0; i < n_sub; i++)
+                kj[i] = i_load(k + ((size_t)i * (size_t)n_pairs + (size_t)j) * 32);
+            UNROLL
+            for (int r = 0; r < n_rows; r++) {
+                i16 qj = i_pair(q[r] + 2 * j);
+                UNROLL
+                for (int i = 0; i < n_sub; i++)
+                    sum[r][i] = i_dot(sum[r][i], kj[i], qj);
+            }
+        }
+        UNROLL
+        for (int r = 0; r < n_rows; r++)
+            UNROLL
+            for (int i = 0; i < n_sub; i++) {
+                float *y = &w->rows[rows[r]].y[16 * (sub + i)];
+                v16 x = v_from_int(sum[r][i]);
+                if (begin > 0)
+                    x = v_add(v_load(y), x);
+                v_store(y, end < n_pairs ? x : v_mul(x, v_load(scale + 16 * i)));
+            }
+    }
+}
+
+LANES void score16_rows(const bm_attn_span *s, const int16_t *k, work16 *w, const int *rows, int n_rows)
+{
+    for (int sub = 0; sub < SUBTILES; sub += ATTN_SUBTILES)
+        score16_block(s, k, w, rows, n_rows, sub, ATTN_SUBTILES);
+}
+
+static void score16_page(const bm_attn_span *s, const int16_t *k, work16 *w)
+{
+    for (int i = 0, n; i < w->seen.n; i += ATTN_ROWS_MAX) {
+        n = w->seen.n - i;
+#define SCORE(rows_n) score16_rows(s, k, w, w->seen.rows + i, rows_n)
+        ATTN_DISPATCH(SCORE)
+#undef SCORE
+        w->ahead = NULL;                         /* once is enough */
+    }
+}
+
+/* acc of n_rows rows for 16 * n_vec values of V (n_rows, n_vec constants) from dimension d on, of which n exist. V is read up to 60
+ * bytes beyond a pair of positions: behind the last its scales stand. */
+LANES void value16_block(const bm_attn_span *s, const int16_t *v, work16 *w, const int *rows, int n_rows, int d, int n_vec, int n)
+{
+    i16 sum[6][CHUNK];
+    int begin = w->seen.from[rows[0]], end = w->seen.to[rows[0]];
+
+    UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        begin = w->seen.from[rows[r]] < begin ? w->seen.from[rows[r]] : begin;
+        end = w->seen.to[rows[r]] > end ? w->seen.to[rows[r]] : end;
+        UNROLL
+        for (int i = 0; i < n_vec; i++)
+            sum[r][i] = i_zero();
+    }
+    for (int j = begin / 2; j < n_pairs_of(end); j++) {
+        size_t at = ((size_t)j * (size_t)s->head_dim_v + (size_t)d) * 2;
+        i16 vj[CHUNK];
+        fetch_ahead(w->ahead, 2 * at, (size_t)n_vec * 64);
+        UNROLL
+        for (int i = 0; i < n_vec; i++)
+            vj[i] = i_load(v + at + 32 * i);
+        UNROLL
+        for (int r = 0; r < n_rows; r++) {
+            i16 p = i_pair(w->rows[rows[r]].p + 2 * j);
+            UNROLL
+            for (int i = 0; i < n_vec; i++)
+                sum[r][i] = i_dot(sum[r][i], vj[i], p);
+        }
+    }
+    UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        v16 step = v_set(w->step[rows[r]]), c = v_set(w->c[rows[r]]);
+        UNROLL
+        for (int i = 0; i < n_vec; i++) {
+            float *acc = s->acc[rows[r]] + d + 16 * i;
+            if (n == 16 * n_vec)
+                v_store(acc, v_fma(v_from_int(sum[r][i]), step, v_mul(v_load(acc), c)));
+            else
+                v_store_n(acc, v_fma(v_from_int(sum[r][i]), step, v_mul(v_load_n(acc, n, 0), c)), n);
+        }
+    }
+}
+
+LANES void value16_rows(const bm_attn_span *s, const int16_t *v, work16 *w, const int *rows, int n_rows)
+{
+    int d = 0;
+
+    if ((int)ATTN_SUBTILES == (int)SUBTILES)     /* registers enough */
+        for (; d + 16 * CHUNK <= s->head_dim_v; d += 16 * CHUNK)
+            value16_block(s, v, w, rows, n_rows, d, CHUNK, 16 * CHUNK);
+    for (; d + 16 <= s->head_dim_v; d += 16)
+        value16_block(s, v, w, rows, n_rows, d, 1, 16);
+    if (d < s->head_dim_v)
+        value16_block(s, v, w, rows, n_rows, d, 1, s->head_dim_v - d);
+}
+
+static void value16_page(const bm_attn_span *s, const int16_t *v, work16 *w)
+{
+    for (int i = 0, n; i < w->seen.n; i += ATTN_ROWS_MAX) {
+        n = w->seen.n - i;
+#define VALUE(rows_n) value16_rows(s, v, w, w->seen.rows + i, rows_n)
+        ATTN_DISPATCH(VALUE)
+#undef VALUE
+        w->ahead = NULL;
+    }
+}
+
+/* Lanes of the i-th 16 positions that row r sees; fill elsewhere. */
+LANES v16 keep_seen(const page_seen *seen, int r, int i, v16 x, v16 fill)
+{
+    int from = seen->from[r] - 16 * i, to = seen->to[r] - 16 * i;
+
+    return v_keep(x, from < 0 ? 0 : from > 16 ? 16 : from, to < 0 ? 0 : to > 16 ? 16 : to, fill);
+}
+
+LANES bool sees_all(const page_seen *seen, int r) { return seen->from[r] == 0 && seen->to[r] == PAGE; }
+
+/* The largest of each partial of row r's scores, which are made ready first: capped, -inf where the row does not see. */
+LANES v16 top_partials(const bm_attn_span *s, work16 *w, int r)
+{
+    float *y = w->rows[r].y;
+
+    if (s->softcap > 0)
+        for (int i = 0; i < PAGE; i += 16)
+            v_store(y + i, v_softcap(v_mul(v_load(y + i), v_set(w->unit[r])), s->softcap));
+    if (!sees_all(&w->seen, r))
+        for (int i = 0; i < SUBTILES; i++)
+            v_store(y + 16 * i, keep_seen(&w->seen, r, i, v_load(y + 16 * i), v_set(-INFINITY)));
+    return v_max(v_max(v_load(y), v_load(y + 16)), v_max(v_load(y + 32), v_load(y + 48)));
+}
+
+/* m, top, c and d of rows [begin, begin + 16), sixteen at a time. */
+LANES void weigh_rows(const bm_attn_span *s, work16 *w, int begin)
+{
+    int n = s->n_rows - begin < 16 ? s->n_rows - begin : 16;
+    v16 partials[16], top, m = v_load(w->m + begin), most, less;
+    m16 rise;
+
+    for (int i = 0; i < 16; i++)
+        partials[i] = i < n && w->seen.to[begin + i] > 0 ? top_partials(s, w, begin + i) : v_set(-INFINITY);
+    if (n > 4) {
+        top = v_largests(partials);
+    } else {
+        for (int i = 0; i < 16; i++)
+            w->top[begin + i] = i < n ? v_largest(partials[i]) : -INFINITY;
+        top = v_load(w->top + begin);
+    }
+    most = v_max(top, m);
+    less = v_exp2_16(v_mul(v_sub(v_min(top, m), most), v_load(w->by + begin)));
+    rise = v_less(m, top);
+    v_store(w->top + begin, top);
+    v_store(w->m + begin, most);
+    v_store(w->c + begin, v_select(rise, less, v_set(1)));
+    v_store(w->d + begin, v_select(rise, v_set(1), less));
+}
+
+/* The scales of V that row r sees (NULL: all), times P_STEPS / the largest; NaN for one that is not finite. What comes back is the
+ * largest / P_STEPS, NaN if any is. */
+LANES float weigh_values(const float *scale, const page_seen *seen, int r, v16 out[SUBTILES])
+{
+    v16 most = v_set(1e-30f), sum = v_set(0), by;
+    float largest;
+
+    UNROLL
+    for (int i = 0; i < SUBTILES; i++) {
+        out[i] = v_load(scale + 16 * i);
+        if (seen != NULL)
+            out[i] = keep_seen(seen, r, i, out[i], v_set(0));
+        most = v_max(out[i], most);
+        sum = v_add(sum, out[i]);
+    }
+    largest = v_largest(most);
+    by = v_set(P_STEPS / largest);
+    UNROLL
+    for (int i = 0; i < SUBTILES; i++)
+        out[i] = v_mul(out[i], by);
+    return v_any_nan(sum) ? NAN : largest * (1.0f / P_STEPS);
+}
+
+/* Scores of row r become w; l follows. */
+LANES void softmax16_row(const float *v_scale, work16 *w, int r)
+{
+    v16 p[SUBTILES], scale[SUBTILES], sum, top = v_set(w->top[r]), by = v_set(w->by[r]), shift = v_set(ROUND_SHIFT);
+    float step = w->v_step;
+
+    UNROLL
+    for (int i = 0; i < SUBTILES; i++)
+        scale[i] = v_load(w->v_scale + 16 * i);
+    if (!sees_all(&w->seen, r))
+        step = weigh_values(v_scale, &w->seen, r, scale);
+    UNROLL
+    for (int i = 0; i < SUBTILES; i++)
+        p[i] = v_exp2_16(v_mul(v_sub(v_load(w->rows[r].y + 16 * i), top), by));
+    sum = v_add(v_add(p[0], p[1]), v_add(p[2], p[3]));
+    w->l[r] = v_fma(sum, v_set(w->d[r]), v_mul(w->l[r], v_set(w->c[r])));
+    w->step[r] = v_any_nan(w->l[r]) ? NAN : step * w->d[r];
+    UNROLL
+    for (int i = 0; i < SUBTILES; i += 2)
+        v_store_low(w->rows[r].p + 16 * i, v_fma(p[i], scale[i], shift), v_fma(p[i + 1], scale[i + 1], shift));
+}
+
+static void softmax16_page(const bm_attn_span *s, const float *v_scale, work16 *w)
+{
+    v16 scale[SUBTILES];
+
+    w->v_step = weigh_values(v_scale, NULL, 0, scale);
+    for (int i = 0; i < SUBTILES; i++)
+        v_store(w->v_scale + 16 * i, scale[i]);
+    for (int r = 0; r < s->n_rows; r += 16)
+        weigh_rows(s, w, r);
+    for (int i = 0; i < w->seen.n; i++)
+        softmax16_row(v_scale, w, w->seen.rows[i]);
+}
+
+static void attn16_init(const bm_attn_span *s, work16 *w)
+{
+    for (int r = 0; r < BM_ATTN_ROWS; r++)
+        w->m[r] = -INFINITY, w->by[r] = 1;
+    for (int r = 0; r < s->n_rows; r++) {
+        w->unit[r] = round_row(w->q + r * q_stride(s->head_dim_k), s->q[r], s->head_dim_k) * s->scale;
+        w->by[r] = (s->softcap > 0 ? 1 : w->unit[r]) * 0x1.715476p+0f;
+        if (w->by[r] == 0)                       /* q is 0, and so is y: 1 spares 0 * infinity */
+            w->by[r] = 1;
+        w->l[r] = v_set(0);
+        memset(s->acc[r], 0, (size_t)s->head_dim_v * sizeof **s->acc);
+    }
+}
+
+static void attn16_span(const bm_attn_span *s)
+{
+    size_t v_values = PAGE * 2 * (size_t)n_pairs_of(s->head_dim_v);
+    work16 w;
+
+    attn16_init(s, &w);
+    for (int32_t begin = s->span_begin; begin < s->span_end; begin += PAGE) {
+        const unsigned char *page = s->pages[begin / PAGE], *next = begin + PAGE < s->span_end ? s->pages[begin / PAGE + 1] : NULL;
+        const int16_t *v = (const int16_t *)(const void *)(page + s->v_offset);
+        see_page(s, &w.seen, begin);
+        if (w.seen.n == 0)
+            continue;
+        w.ahead = next;
+        score16_page(s, (const int16_t *)(const void *)page, &w);
+        softmax16_page(s, (const float *)(const void *)(v + v_values), &w);
+        w.ahead = next != NULL ? next + s->v_offset : NULL;
+        value16_page(s, v, &w);
+    }
+    for (int r = 0; r < s->n_rows; r++) {
+        s->l[r] = v_sum(w.l[r]);
+        s->m[r] = w.m[r] == -INFINITY ? -INFINITY : s->softcap > 0 ? w.m[r] : w.m[r] * w.unit[r];
+    }
+}
