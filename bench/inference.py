@@ -13,7 +13,7 @@ CASES = {
     "parallel16": ("decode, 16 sequences", 128, 64, 0, 16, "decode", .6),
     "parallel32": ("decode, 32 sequences", 128, 64, 0, 32, "decode", .4),
     "prefill4096": ("prefill, 4,096 tokens", 4096, 0, 0, 1, "prefill", .4),
-    "decode4096": ("decode at 4,096, f16 KV", 0, 32, 4096, 1, "decode", .4),
+    "decode4096": ("decode at 4,096, 16-bit KV", 0, 32, 4096, 1, "decode", .4),
 }
 INT8 = ("decode4096-int8", "decode at 4,096, int8 KV (peer: f16)")
 QUICK = {4096: 1024, 512: 256, 128: 64, 64: 16, 32: 8}

@@ -60,7 +60,7 @@ typedef struct baimo_options {
     int context;                 /* tokens of prompt and answer together; 0: the largest that fits into memory, at most the model's own */
     int parallel;                /* requests that shall fit with full context; 0: 1 */
     int exact;                   /* non-zero: everything in 32-bit floats (slow; for comparisons) */
-    const char *kv_type;         /* of the KV cache: NULL or "f16", or "int8": half the memory. Not with exact */
+    const char *kv_type;         /* of the KV cache: NULL or "int16", "f16", or "int8": half the memory. Not with exact */
     int no_speculation;          /* non-zero: compute one token at a time; answers are the same bytes either way */
     const char *name;            /* for messages; NULL: the file's name */
     const char *adapter;         /* a LoRA adapter made for this file, in every answer: a directory of PEFT's or a GGUF; NULL: none */

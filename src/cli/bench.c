@@ -452,13 +452,13 @@ static int bench_machine(const bench_settings *o, bm_error *err)
 
 int cmd_bench(int argc, char **argv)
 {
-    bench_settings o = { .prompt = 512, .gen = 128, .parallel = 1, .repeat = 5, .kv_type = "f16" };
+    bench_settings o = { .prompt = 512, .gen = 128, .parallel = 1, .repeat = 5, .kv_type = "int16" };
     const cli_option table[] = {
         { "prompt", "-p", CLI_INT, &o.prompt, 0, 1 << 20, "N", "tokens of each prompt (default 512; 0: decode only)" },
         { "gen", "-n", CLI_INT, &o.gen, 0, 1 << 20, "N", "tokens to generate per sequence (default 128)" },
         { "depth", "-d", CLI_INT, &o.depth, 0, 1 << 20, "N", "tokens already in the KV before anything is timed (default 0)" },
         { "parallel", "-np", CLI_INT, &o.parallel, 1, BENCH_MAX_PARALLEL, "N", "sequences at once (default 1)" },
-        { "kv-type", NULL, CLI_STR, &o.kv_type, 0, 0, "f16|int8", "of the KV cache (default f16)" },
+        { "kv-type", NULL, CLI_STR, &o.kv_type, 0, 0, "TYPE", "of the KV cache: int16 (default), int8 or f16" },
         { "threads", "-t", CLI_INT, &o.threads, 0, 1024, "N", "threads (default 0: what the machine allows)" },
         { "repeat", "-r", CLI_INT, &o.repeat, 1, BENCH_MAX_REPEAT, "R", "runs; the median and the spread are given (default 5)" },
         { "machine", NULL, CLI_FLAG, &o.machine, 0, 0, NULL, "the machine instead of a model: bandwidth, int8, bf16 and fp32 peaks" },

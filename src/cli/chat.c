@@ -501,7 +501,7 @@ int cmd_chat(int argc, char **argv)
         { "no-think", NULL, CLI_FLAG, &c.no_think, 0, 0, NULL, "no reasoning before the answer, where the model has a switch" },
         { "raw", NULL, CLI_FLAG, &c.raw, 0, 0, NULL, "continue PROMPT as plain text, without the chat template" },
         { "no-pack", NULL, CLI_FLAG, &c.no_pack, 0, 0, NULL, CLI_NO_PACK_HELP },
-        { "kv-type", NULL, CLI_STR, &c.kv_type, 0, 0, "f16|int8", "of the KV cache (default f16)" },
+        { "kv-type", NULL, CLI_STR, &c.kv_type, 0, 0, "TYPE", "of the KV cache: int16 (default), int8 or f16" },
         { "f32", NULL, CLI_FLAG, &c.exact, 0, 0, NULL, "everything in 32-bit floats (slow; for comparisons)" },
         { "no-speculation", NULL, CLI_FLAG, &c.no_speculation, 0, 0, NULL,
           "one token at a time; without, repetitions are guessed\nahead (the answer is the same)" },

@@ -106,7 +106,7 @@ static int read_data(scene *s, bm_error *err)
 
 static int open_model(scene *s, bm_error *err)
 {
-    bm_model_options o = { .f32 = s->job.f32, .kv_type = s->job.f32 ? BM_KV_F32 : BM_KV_F16 };
+    bm_model_options o = { .f32 = s->job.f32, .kv_type = s->job.f32 ? BM_KV_F32 : BM_KV_INT16 };
     bm_sha256 sum;
     bm_cpu cpu;
     int rc;

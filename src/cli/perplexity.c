@@ -264,7 +264,7 @@ out:
 
 static int check_length(const bm_gguf *gguf, const bm_tokens *tokens, const options *o, const char *path, bm_error *err)
 {
-    bm_model_options mo = { .kv_type = BM_KV_F16 };
+    bm_model_options mo = { .kv_type = BM_KV_INT16 };
     bm_model_info info;
     int rc;
 
@@ -340,7 +340,7 @@ out:
 
 int cli_perplexity(const char *model, const char *adapter, const char *text, int64_t n_chunks, double *out, bm_error *err)
 {
-    options o = { .n_ctx = 512, .n_chunks = n_chunks, .precision = "fast", .kv_type = "f16", .adapter = adapter, .quiet = true, .no_pack = true };
+    options o = { .n_ctx = 512, .n_chunks = n_chunks, .precision = "fast", .kv_type = "int16", .adapter = adapter, .quiet = true, .no_pack = true };
     score s, s_exact;
     int64_t n = run(model, text, &o, &s, &s_exact, err);
 
@@ -352,12 +352,12 @@ int cli_perplexity(const char *model, const char *adapter, const char *text, int
 
 int cmd_perplexity(int argc, char **argv)
 {
-    options o = { .n_ctx = 512, .precision = "fast", .kv_type = "f16" };
+    options o = { .n_ctx = 512, .precision = "fast", .kv_type = "int16" };
     const cli_option table[] = {
         { "ctx", "-c", CLI_INT, &o.n_ctx, 8, 1 << 20, "N", "tokens of a window (default 512)" },
         { "chunks", NULL, CLI_INT, &o.n_chunks, 0, 1e9, "N", "score only the first N windows (default 0: all)" },
         { "precision", NULL, CLI_STR, &o.precision, 0, 0, "fast|f32", "f32: weights dequantised, activations and KV in f32" },
-        { "kv-type", NULL, CLI_STR, &o.kv_type, 0, 0, "f16|int8", "of the KV cache, with --precision fast (default f16)" },
+        { "kv-type", NULL, CLI_STR, &o.kv_type, 0, 0, "TYPE", "of the KV cache, with --precision fast: int16 (default), int8 or f16" },
         { "kl", NULL, CLI_FLAG, &o.kl, 0, 0, NULL, "also run f32 and give the divergence from it" },
         { "adapter", NULL, CLI_STR, &o.adapter, 0, 0, "ADAPTER", "with this adapter: its directory, GGUF, or name on the shelf" },
         { "threads", "-t", CLI_INT, &o.n_threads, 0, 1024, "N", "threads (default 0: what the machine allows)" },

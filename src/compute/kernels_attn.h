@@ -1,4 +1,5 @@
 /* kernels_attn.h - attention of a few query rows over one span, page by page with an online softmax; included by kernels_lanes.h.
+ * What follows is for KV in floats and int8; kernels_attn16.h says how int16 differs.
  *
  * For each page that a row sees any position of, in ascending order:
  *   s = scale * sum_d q[d] * K[d][position], fused, d ascending; softcap; -inf where the row does not see the position;

@@ -38,7 +38,7 @@ typedef struct bm_load_options {
     int32_t n_ctx;               /* 0: the largest that fits, at most the model's own */
     int n_parallel;              /* sequences that shall fit with full context; 0: 1 */
     bool f32;                    /* --precision f32 */
-    bm_kv_type kv_type;          /* of K and V in the cache; 0: f16. Not with f32 */
+    bm_kv_type kv_type;          /* of K and V in the cache; 0: int16. Not with f32 */
     bool (*progress)(void *arg, uint64_t done, uint64_t total);
     void *progress_arg;
     /* Keep the packed weights in files of this directory (made when missing), and map them from there: see packs.h. The pack is

@@ -320,7 +320,7 @@ bool bm_loaded_mapped(const bm_loaded *m) { return is_real(m) && ((const real_mo
 
 static int load_gguf(bm_loaded **out, bm_engine *e, const bm_gguf *gguf, const bm_load_options *o, bm_error *err)
 {
-    bm_model_options options = { .f32 = o->f32, .kv_type = o->f32 ? BM_KV_F32 : o->kv_type ? o->kv_type : BM_KV_F16, .isa = e->isa,
+    bm_model_options options = { .f32 = o->f32, .kv_type = o->f32 ? BM_KV_F32 : o->kv_type ? o->kv_type : BM_KV_INT16, .isa = e->isa,
                                  .progress = o->progress, .progress_arg = o->progress_arg };
     const char *slash = strrchr(bm_gguf_path(gguf), '/');
     const char *name = o->name != NULL ? o->name : slash != NULL ? slash + 1 : bm_gguf_path(gguf);

@@ -155,7 +155,7 @@ int bm_model_plan(bm_model_info *out, const bm_gguf *gguf, const bm_model_option
 
 int bm_model_open_shapes(bm_model **out, const bm_gguf *gguf, bm_error *err)
 {
-    bm_model_options options = { .kv_type = BM_KV_F16 };
+    bm_model_options options = { .kv_type = BM_KV_INT16 };
     bm_model *m = bm_zalloc(sizeof *m);
     int rc;
 
@@ -195,7 +195,7 @@ int bm_model_verify_pack(const bm_model *m, const char *path, const bm_sha256 *k
 int bm_pack_verify_for(const bm_gguf *gguf, const char *path, const bm_sha256 *key, bm_file_id *id, bool (*go_on)(void *arg), void *arg,
                        bm_error *err)
 {
-    bm_model_options options = { .kv_type = BM_KV_F16 };
+    bm_model_options options = { .kv_type = BM_KV_INT16 };
     bm_model *m = bm_zalloc(sizeof *m);
     int rc;
 

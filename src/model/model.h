@@ -16,7 +16,7 @@ typedef struct bm_adapter bm_adapter;            /* lora.h */
 
 typedef struct bm_model_options {
     bool f32;                    /* --precision f32: weights dequantised, activations and KV in f32 */
-    bm_kv_type kv_type;          /* ignored (F32) with f32; 0 is F32, so callers set BM_KV_F16 */
+    bm_kv_type kv_type;          /* ignored (F32) with f32; 0 is F32, so callers set BM_KV_INT16 */
     bm_isa isa;
     bool (*progress)(void *arg, uint64_t done, uint64_t total);     /* bytes packed; false cancels. NULL is fine */
     void *progress_arg;

@@ -28,6 +28,8 @@ static void take_saved(bm_cursor *c, bm_saved *s, const bm_pass *p, float *y)
     s->k_raw = l->k_norm.weight ? take_floats(c, t * k) : NULL;
     s->k = bm_cursor_take(c, t * k, cached);
     s->v = bm_cursor_take(c, t * h->n_kv_heads * h->head_v, cached);
+    s->k_scale = m->kv_type == BM_KV_INT16 ? take_floats(c, t * h->n_kv_heads) : NULL;
+    s->v_scale = m->kv_type == BM_KV_INT16 ? take_floats(c, t * h->n_kv_heads) : NULL;
     s->attn_out = take_floats(c, t * h->n_heads * h->head_v);
     s->lse = take_floats(c, t * h->n_heads);
     s->y_attn = l->attn_post_norm.weight ? take_floats(c, t * h->d_model) : y;
@@ -185,7 +187,7 @@ int bm_pass_new(bm_pass **out, const bm_model *model, const bm_pass_options *opt
         return bm_fail(err, BM_INVALID, "a pass of %d tokens on %d threads with rank %d is not possible", options->max_tokens,
                        options->n_threads, options->max_rank);
     if (model->kv_type == BM_KV_INT8)
-        return bm_fail(err, BM_UNSUPPORTED, "training keeps K and V in f16 or f32; the model was opened with KV in int8");
+        return bm_fail(err, BM_UNSUPPORTED, "training keeps K and V in int16, f16 or f32; the model was opened with KV in int8");
     len_bytes = bm_pass_bytes(model, options) - sizeof *p;
     if (!(p = bm_zalloc(sizeof *p)) || !(memory = bm_zalloc(len_bytes + 63))) {
         bm_free(p);

@@ -1,9 +1,9 @@
 /* pass_attention.c - grouped-query attention in training: the forward of attention.c over the segments of a row, and back.
  *
- * Forward keeps q, K and V in the cache's type, and per row the log of the sum of exp. Each item lays a segment's K and V out in pages
+ * Forward keeps q, K and V, these two in the cache's type, and per row the log of the sum of exp. Each item lays a segment's K and V out in pages
  * as serving would have them, so that the same kernel adds up in the same order: the bits are those of serving. Backward makes the
- * scores again, tile by tile (FlashAttention, arXiv 2205.14135, algorithm 4). The gradient passes through the rounding of K and V
- * unchanged. */
+ * scores again, tile by tile (FlashAttention, arXiv 2205.14135, algorithm 4), from q as it was and K and V as they are kept. The
+ * gradient passes through the roundings of q, K, V and, with int16, of the probabilities unchanged. */
 #include "model/pass_walk.h"
 
 #include <math.h>
@@ -78,13 +78,36 @@ static void q_item(const bm_train_walk *w, int layer, int head, int n_heads, int
         }
 }
 
+/* Row `row` of K or V (kv-head * T + token) as the cache has it, and n_rows of them back as floats. */
+static void keep_kv(const bm_train_walk *w, void *kept, float *scale, int64_t row, const float *x, int dim)
+{
+    bm_kv_type type = w->p->model->kv_type;
+
+    if (type == BM_KV_INT16)
+        scale[row] = w->w.k->put_int16((int16_t *)kept + row * dim, x, dim);
+    else
+        bm_keep_floats(w, type == BM_KV_F32, kept, row * dim, x, dim);
+}
+
+static void kept_kv(const bm_train_walk *w, const void *kept, const float *scale, int64_t row, float *x, int64_t n_rows, int dim)
+{
+    bm_kv_type type = w->p->model->kv_type;
+
+    if (type != BM_KV_INT16) {
+        bm_kept_floats(w, type == BM_KV_F32, kept, row * dim, x, n_rows * dim);
+        return;
+    }
+    for (const int16_t *q = (const int16_t *)kept + row * dim; n_rows > 0; n_rows--, row++)
+        for (int d = 0; d < dim; d++)
+            *x++ = (float)*q++ * scale[row];
+}
+
 static void kv_item(const bm_train_walk *w, int layer, int head, int n_heads, int64_t t, int64_t end)
 {
     const bm_hparams *h = &w->p->model->h;
     const bm_layer_weights *l = &w->p->model->w.layers[layer];
     const bm_saved *s = bm_pass_saved(w->p, layer);
     int64_t stride = bm_attention_kv_unit(h), k_rows = (int64_t)n_heads * h->head_k, v_rows = (int64_t)n_heads * h->head_v;
-    bool f32 = w->p->model->kv_type == BM_KV_F32;
     float *kv = w->own->kv;
 
     linear_rows(w, layer, BM_LORA_K, &l->k, (int64_t)head * h->head_k, k_rows, t, end, kv, stride);
@@ -94,8 +117,8 @@ static void kv_item(const bm_train_walk *w, int layer, int head, int n_heads, in
             float *k = kv + (int64_t)i * h->head_k, *v = kv + k_rows + (int64_t)i * h->head_v;
             int64_t at = (t * h->n_kv_heads + head + i) * h->head_k;
             finish_head(w, layer, &l->k_norm, s->k_raw ? s->k_raw + at : NULL, k, t);
-            bm_keep_floats(w, f32, s->k, ((head + i) * (int64_t)w->n_tokens + t) * h->head_k, k, h->head_k);
-            bm_keep_floats(w, f32, s->v, ((head + i) * (int64_t)w->n_tokens + t) * h->head_v, v, h->head_v);
+            keep_kv(w, s->k, s->k_scale, (head + i) * (int64_t)w->n_tokens + t, k, h->head_k);
+            keep_kv(w, s->v, s->v_scale, (head + i) * (int64_t)w->n_tokens + t, v, h->head_v);
         }
 }
 
@@ -127,14 +150,20 @@ static void make_pages(const bm_train_walk *w, int layer, int kv, int64_t begin,
     const bm_saved *s = bm_pass_saved(w->p, layer);
     int64_t ek = m->h.head_k, ev = m->h.head_v;
     float *k = w->own->key, *v = w->own->value;
-    bool f32 = m->kv_type == BM_KV_F32;
 
     for (int64_t at = begin; at < end; at += BM_PAGE_TOKENS) {
         int64_t page = (at - begin) / BM_PAGE_TOKENS, n = end - at < BM_PAGE_TOKENS ? end - at : BM_PAGE_TOKENS;
         unsigned char *memory = w->own->page_memory + (size_t)page * m->kv_head_bytes;
+        int64_t row = kv * (int64_t)w->n_tokens + at;
         w->own->pages[page] = memory;
-        bm_kept_floats(w, f32, s->k, (kv * (int64_t)w->n_tokens + at) * ek, k, n * ek);
-        bm_kept_floats(w, f32, s->v, (kv * (int64_t)w->n_tokens + at) * ev, v, n * ev);
+        if (m->kv_type == BM_KV_INT16) {
+            for (int i = 0; i < (int)n; i++, row++)
+                bm_kv_place_int16(memory, m->kv_v_offset, i, (const int16_t *)s->k + row * ek, s->k_scale[row],
+                                  (const int16_t *)s->v + row * ev, s->v_scale[row], (int)ek, (int)ev);
+            continue;
+        }
+        kept_kv(w, s->k, s->k_scale, row, k, n, (int)ek);
+        kept_kv(w, s->v, s->v_scale, row, v, n, (int)ev);
         for (int i = 0; i < (int)n; i++)
             w->w.k->kv_store(m->kv_type, memory, m->kv_v_offset, i, k + i * ek, v + i * ev, (int)ek, (int)ev);
     }
@@ -289,7 +318,6 @@ static void attend_back(const bm_train_walk *w, int layer, int head, int64_t beg
     const bm_hparams *h = &w->p->model->h;
     const bm_saved *s = bm_pass_saved(w->p, layer);
     int64_t window = h->layers[layer].window, kv = head / (h->n_heads / h->n_kv_heads);
-    bool f32 = w->p->model->kv_type == BM_KV_F32;
     tile x = { .layer = layer, .head = head };
 
     begin_attend_back(w, layer, head, begin, end);
@@ -297,8 +325,8 @@ static void attend_back(const bm_train_walk *w, int layer, int head, int64_t beg
         x.at_end = x.at + TILE < end ? x.at + TILE : end;
         /* Queries from here on see none of these keys. */
         int64_t last = window > 0 && x.at_end - 1 + window < end ? x.at_end - 1 + window : end;
-        bm_kept_floats(w, f32, s->k, (kv * w->n_tokens + x.at) * h->head_k, w->own->key, (x.at_end - x.at) * h->head_k);
-        bm_kept_floats(w, f32, s->v, (kv * w->n_tokens + x.at) * h->head_v, w->own->value, (x.at_end - x.at) * h->head_v);
+        kept_kv(w, s->k, s->k_scale, kv * w->n_tokens + x.at, w->own->key, x.at_end - x.at, h->head_k);
+        kept_kv(w, s->v, s->v_scale, kv * w->n_tokens + x.at, w->own->value, x.at_end - x.at, h->head_v);
         for (x.t = x.at; x.t < last; x.t += TILE) {
             x.t_end = x.t + TILE < last ? x.t + TILE : last;
             score_tile(w, &x);

@@ -46,7 +46,8 @@ typedef struct bm_saved {
     float *x_ffn;                /* [T][D] input of the feed-forward's norm */
     float *q;                    /* [T][H*Ek] after RoPE */
     float *q_raw, *k_raw;        /* [T][H*Ek], [T][G*Ek] before the head norms; NULL: there are none */
-    void *k, *v;                 /* [G][T][Ek], [G][T][Ev] in the cache's type: halves or floats */
+    void *k, *v;                 /* [G][T][Ek], [G][T][Ev] in the cache's type: int16, halves or floats */
+    float *k_scale, *v_scale;    /* [G][T] of int16 */
     float *attn_out;             /* [T][H*Ev] */
     float *lse;                  /* [H][T] log of the sum of exp of the scores */
     float *y_attn, *y_ffn;       /* [T][D] before the post norms; without such, memory that every layer shares */

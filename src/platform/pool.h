@@ -13,7 +13,7 @@ typedef struct bm_pool bm_pool;
 typedef struct bm_pool_options {
     int32_t n_ctx;               /* 0: the largest that fits */
     int n_parallel;              /* 0: 4 */
-    bm_kv_type kv_type;          /* 0: f16 */
+    bm_kv_type kv_type;          /* 0: int16 */
     void (*log)(void *arg, const char *line);    /* one line per load, with the arithmetic; from the pool's thread */
     void *log_arg;
     uint64_t adapter_bytes;      /* what mounted adapters may take together; those least recently used go first. 0: an eighth of what is

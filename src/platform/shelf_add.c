@@ -31,7 +31,7 @@ static void copy_clean(char *out, size_t room, const char *text)
 /* Whether the engine could serve it: the architecture's tensors and shapes, and the tokenizer. */
 static int check_model(bm_shelf_model *row, char general_name[128], const char *path, bm_error *err)
 {
-    bm_model_options options = { .kv_type = BM_KV_F16 };
+    bm_model_options options = { .kv_type = BM_KV_INT16 };
     bm_tokenizer *tok = NULL;
     bm_gguf *gguf = NULL;
     bm_model_info info;

@@ -77,7 +77,7 @@ typedef struct held { kit k; bm_pack_spot spot; bool mapped; int kept; bm_error 
 
 static void open_held(held *h, const char *path, bool with_dir, bool f32)
 {
-    bm_model_options options = { .f32 = f32, .kv_type = BM_KV_F16, .isa = kit_isa() };
+    bm_model_options options = { .f32 = f32, .kv_type = BM_KV_INT16, .isa = kit_isa() };
     bm_error err = { 0 };
 
     *h = (held){ 0 };

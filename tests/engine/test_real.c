@@ -18,7 +18,7 @@ static char path[1024];
 static bm_engine *engine;
 static bm_loaded *loaded;
 static bm_backend *backend;
-static bm_kv_type kv_type = BM_KV_F16;
+static bm_kv_type kv_type = BM_KV_INT16;
 
 static int open_all(void **state)
 {
@@ -500,6 +500,12 @@ static void the_example_answers(void **state)
     assert_int_equal(example_main(2, argv), 2);
 }
 
+static int open_f16(void **state)
+{
+    kv_type = BM_KV_F16;
+    return open_all(state);
+}
+
 static int open_int8(void **state)
 {
     kv_type = BM_KV_INT8;
@@ -508,7 +514,7 @@ static int open_int8(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest of_int8[] = {
+    const struct CMUnitTest of_others[] = {
         cmocka_unit_test(batched_answers_equal_lone_ones_bit_for_bit),
         cmocka_unit_test(cached_prefixes_equal_cold_ones_bit_for_bit),
         cmocka_unit_test(a_running_neighbours_page_gives_the_same_bits),
@@ -528,6 +534,7 @@ int main(void)
         cmocka_unit_test(the_c_api_answers_cancels_and_refuses),
         cmocka_unit_test(the_example_answers),
     };
-    int failed = cmocka_run_group_tests_name("KV in f16", tests, open_all, close_all);
-    return failed + cmocka_run_group_tests_name("KV in int8", of_int8, open_int8, close_all);
+    int failed = cmocka_run_group_tests_name("KV in int16", tests, open_all, close_all);
+    failed += cmocka_run_group_tests_name("KV in f16", of_others, open_f16, close_all);
+    return failed + cmocka_run_group_tests_name("KV in int8", of_others, open_int8, close_all);
 }

@@ -42,7 +42,7 @@ static inline bm_isa kit_isa(void)
     return isa;
 }
 
-static bm_kv_type kit_kv_type = BM_KV_F16;       /* of models that are not f32 */
+static bm_kv_type kit_kv_type = BM_KV_INT16;       /* of models that are not f32 */
 
 static inline void kit_open_path(kit *k, const char *path, bool f32, bm_isa isa, int n_threads, int max_tokens)
 {

@@ -285,6 +285,13 @@ static void steps_do_not_allocate(void **state)
     kit_close(&k);
 }
 
+static int use_f16(void **state)
+{
+    (void)state;
+    kit_kv_type = BM_KV_F16;
+    return 0;
+}
+
 static int use_int8(void **state)
 {
     (void)state;
@@ -306,13 +313,14 @@ int main(void)
         cmocka_unit_test(a_wrong_batch_is_refused),
         cmocka_unit_test(steps_do_not_allocate),
     };
-    const struct CMUnitTest of_int8[] = {
+    const struct CMUnitTest of_others[] = {
         cmocka_unit_test(bits_do_not_depend_on_the_number_of_threads),
         cmocka_unit_test(bits_do_not_depend_on_the_instruction_set),
         cmocka_unit_test(bits_do_not_depend_on_the_chunking_of_prefill),
         cmocka_unit_test(a_batch_of_sequences_equals_each_alone),
     };
 
-    int failed = cmocka_run_group_tests_name("KV in f16", tests, NULL, NULL);
-    return failed + cmocka_run_group_tests_name("KV in int8", of_int8, use_int8, NULL);
+    int failed = cmocka_run_group_tests_name("KV in int16", tests, NULL, NULL);
+    failed += cmocka_run_group_tests_name("KV in f16", of_others, use_f16, NULL);
+    return failed + cmocka_run_group_tests_name("KV in int8", of_others, use_int8, NULL);
 }

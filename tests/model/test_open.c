@@ -56,7 +56,7 @@ static int open_bytes(const file *f, bool load, long fail_at, bm_error *err)
     bm_model *model = NULL;
     bm_team *team = NULL;
     bm_model_info info;
-    bm_model_options options = { .kv_type = BM_KV_F16, .isa = kit_isa() };
+    bm_model_options options = { .kv_type = BM_KV_INT16, .isa = kit_isa() };
     int rc, fd = mkstemp(path);
 
     assert_true(fd >= 0);
@@ -95,7 +95,7 @@ static void the_plan_says_what_the_model_takes(void **state)
     bm_error err = { 0 };
     bm_gguf *gguf;
     bm_model_info info;
-    bm_model_options options = { .kv_type = BM_KV_F16, .isa = BM_ISA_REF };
+    bm_model_options options = { .kv_type = BM_KV_INT16, .isa = BM_ISA_REF };
     kit k;
 
     (void)state;

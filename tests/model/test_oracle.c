@@ -1,6 +1,6 @@
 /* test_oracle.c - each architecture row against transformers on tiny random models (tests/oracle/models/make.py).
  * Measure: the largest |difference| of logits over the largest |logit| of the sample. The f32 path must stay within 1e-4 (fp32
- * sums in another order; measured 1e-6 to 2e-6); the fast path (int8 activations, f16 KV) is judged by the mean
+ * sums in another order; measured 1e-6 to 2e-6); the fast path (int8 activations, int16 KV) is judged by the mean
  * Kullback-Leibler divergence from transformers' distribution. */
 #include "vectors.h"
 

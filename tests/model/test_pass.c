@@ -355,8 +355,19 @@ static void segments_longer_than_the_context_and_memory_that_ends_are_refused(vo
     pass_kit_close(&p);
 }
 
+static int use_f16(void **state)
+{
+    (void)state;
+    kit_kv_type = BM_KV_F16;
+    return 0;
+}
+
 int main(void)
 {
+    const struct CMUnitTest of_f16[] = {
+        cmocka_unit_test(any_team_and_recomputing_give_the_same_bits),
+        cmocka_unit_test(losses_are_those_of_serving),
+    };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_team_and_recomputing_give_the_same_bits),
         cmocka_unit_test(segments_of_a_row_equal_rows_of_their_own),
@@ -368,5 +379,6 @@ int main(void)
         cmocka_unit_test(segments_longer_than_the_context_and_memory_that_ends_are_refused),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("KV in int16", tests, NULL, NULL);
+    return failed + cmocka_run_group_tests_name("KV in f16", of_f16, use_f16, NULL);
 }

@@ -42,7 +42,7 @@ int main(int argc, char **argv)
     bm_trainable *adapter;
     bm_pass *pass;
     bm_cpu cpu;
-    bm_model_options options = { .kv_type = BM_KV_F16 };
+    bm_model_options options = { .kv_type = BM_KV_INT16 };
     size_t len, n_values;
     int32_t start = 0;
     FILE *out;
