@@ -50,9 +50,12 @@ size_t bm_kv_side_bytes(bm_kv_type type, int head_dim)
 {
     size_t n = (size_t)head_dim, groups = (n + BM_KV_GROUP - 1) / BM_KV_GROUP;
 
-    if (type == BM_KV_INT16)
-        return BM_PAGE_TOKENS * (2 * (n + n % 2) + 4);
-    return BM_PAGE_TOKENS * (type == BM_KV_F32 ? 4 * n : type == BM_KV_F16 ? 2 * n : n + 2 * groups);
+    switch (type) {
+    case BM_KV_F32: return BM_PAGE_TOKENS * 4 * n;
+    case BM_KV_F16: return BM_PAGE_TOKENS * 2 * n;
+    case BM_KV_INT8: return BM_PAGE_TOKENS * (n + n % 2 + 2 * groups);
+    default: return BM_PAGE_TOKENS * (2 * (n + n % 2) + 4);
+    }
 }
 
 size_t bm_kv_page_bytes(bm_kv_type type, int n_kv_heads, int head_dim_k, int head_dim_v)

@@ -58,10 +58,10 @@ const char *bm_kv_type_name(bm_kv_type type);            /* "f32" "f16" "int8" "
 int  bm_kv_type_find(bm_kv_type *out, const char *name, bm_error *err);     /* int16, int8 or f16; BM_INVALID names them */
 enum { BM_PAGE_TOKENS = 64, BM_ATTN_SPAN = 1024, BM_KV_GROUP = 32 };     /* positions per page, per partial of attention */
 
-/* One layer's part of a page holds, for each kv-head: K as [64/16][head_dim][16 positions], then V as [64][head_dim]. INT8: behind
- * the values of K its scales as [64/16][groups][16 positions], behind those of V theirs as [64][groups]. INT16: K as [64/16]
- * [head_dim/2][16 positions][2] with 0 behind an odd last dimension, then [64] scales; V as [64/2][head_dim][2 positions], room for
- * an even number of dimensions, then [64] scales. Fresh pages are zeroed, so that masked positions hold finite values. */
+/* One layer's part of a page holds K, then V, of each kv-head. Floats: K as [64/16][head_dim][16 positions], V as [64][head_dim].
+ * INT8 and INT16: K as [64/16][head_dim/2][16 positions][2], with 0 behind an odd last dimension, V as [64/2][head_dim][2 positions]
+ * with room for an even number of dimensions, and behind each its scales: INT16 [64]; INT8 of K [64/16][groups][16 positions], of V
+ * [groups][64]. Fresh pages are zeroed, so that masked positions hold finite values. */
 size_t bm_kv_page_bytes(bm_kv_type type, int n_kv_heads, int head_dim_k, int head_dim_v);     /* one layer, one page */
 size_t bm_kv_side_bytes(bm_kv_type type, int head_dim);     /* K, or V, of one head: where V begins behind K */
 

@@ -1,5 +1,5 @@
 /* kernels_attn.h - attention of a few query rows over one span, page by page with an online softmax; included by kernels_lanes.h.
- * What follows is for KV in floats and int8; kernels_attn16.h says how int16 differs.
+ * What follows is for KV in floats; kernels_attn16.h says how int16 and int8 differ.
  *
  * For each page that a row sees any position of, in ascending order:
  *   s = scale * sum_d q[d] * K[d][position], fused, d ascending; softcap; -inf where the row does not see the position;
@@ -9,7 +9,7 @@
  * not see are never multiplied, whatever their memory holds. */
 #pragma once
 
-enum { PAGE = BM_PAGE_TOKENS, SUBTILES = PAGE / 16, CHUNK = 4, WIDEN_DIM = 256, MAX_GROUPS = 32 };       /* head sizes up to 1024 */
+enum { PAGE = BM_PAGE_TOKENS, SUBTILES = PAGE / 16, CHUNK = 4, WIDEN_DIM = 256 };
 
 /* Which rows see which part of a page. */
 typedef struct page_seen {
@@ -23,7 +23,6 @@ typedef struct attn_work {
     float c[BM_ATTN_ROWS];       /* what the page multiplies the row's acc by */
     page_seen seen;
     _Alignas(64) float wide[PAGE * WIDEN_DIM];       /* K, then V, of a page that many rows share */
-    _Alignas(64) float scale[PAGE * MAX_GROUPS];     /* INT8: of V, [position][group] */
     const unsigned char *ahead;  /* K, or V, of the next page, fetched while this one is read; NULL: none */
 } attn_work;
 
@@ -35,15 +34,12 @@ LANES void fetch_ahead(const unsigned char *ahead, size_t offset, size_t len_byt
             __builtin_prefetch(ahead + offset + i);
 }
 
-LANES size_t value_bytes(bm_kv_type type) { return type == BM_KV_F32 ? 4 : type == BM_KV_F16 ? 2 : 1; }
+LANES size_t value_bytes(bm_kv_type type) { return type == BM_KV_F32 ? 4 : type == BM_KV_INT8 ? 1 : 2; }
 
 LANES int n_groups_of(int dim) { return (dim + BM_KV_GROUP - 1) / BM_KV_GROUP; }
 
-/* INT8: not scaled yet. */
 LANES v16 load_kv(bm_kv_type type, const void *base, size_t at)
 {
-    if (type == BM_KV_INT8)
-        return v_load_i8((const int8_t *)base + at);
     return type == BM_KV_F32 ? v_load((const float *)base + at) : v_load_f16((const uint16_t *)base + at);
 }
 
@@ -51,14 +47,9 @@ LANES v16 load_kv(bm_kv_type type, const void *base, size_t at)
 LANES void score_block(const bm_attn_span *s, bm_kv_type type, const void *k, attn_work *w, const int *rows, int n_rows, int sub,
                        int n_sub)
 {
-    v16 acc[6][SUBTILES], scale[SUBTILES];
+    v16 acc[6][SUBTILES];
     const float *q[6];
-    const uint16_t *scales = (const uint16_t *)(const void *)((const int8_t *)k + PAGE * (size_t)s->head_dim_k);
-    int n_groups = n_groups_of(s->head_dim_k);
 
-    UNROLL
-    for (int i = 0; i < n_sub; i++)
-        scale[i] = v_set(0);
     UNROLL
     for (int r = 0; r < n_rows; r++) {
         q[r] = s->q[rows[r]];
@@ -69,17 +60,9 @@ LANES void score_block(const bm_attn_span *s, bm_kv_type type, const void *k, at
     for (int d = 0; d < s->head_dim_k; d++) {
         v16 kd[SUBTILES];
         fetch_ahead(w->ahead, (size_t)(sub * s->head_dim_k + d * n_sub) * 16 * value_bytes(type), (size_t)n_sub * 16 * value_bytes(type));
-        if (type == BM_KV_INT8 && d % BM_KV_GROUP == 0) {
-            UNROLL
-            for (int i = 0; i < n_sub; i++)
-                scale[i] = v_load_f16(scales + 16 * ((sub + i) * n_groups + d / BM_KV_GROUP));
-        }
         UNROLL
-        for (int i = 0; i < n_sub; i++) {
+        for (int i = 0; i < n_sub; i++)
             kd[i] = load_kv(type, k, ((size_t)(sub + i) * (size_t)s->head_dim_k + (size_t)d) * 16);
-            if (type == BM_KV_INT8)
-                kd[i] = v_mul(kd[i], scale[i]);
-        }
         UNROLL
         for (int r = 0; r < n_rows; r++) {
             v16 qd = v_set(q[r][d]);
@@ -107,16 +90,12 @@ LANES void value_block(const bm_attn_span *s, bm_kv_type type, const void *v, at
         UNROLL
         for (int i = 0; i < n_vec; i++)
             acc[r][i] = v_mul(v_load(s->acc[rows[r]] + d + 16 * i), v_set(w->c[rows[r]]));
-    int n_groups = n_groups_of(s->head_dim_v);
     for (int at = from; at < to; at++) {
         v16 vd[CHUNK];
         fetch_ahead(w->ahead, (size_t)(at * s->head_dim_v + d) * value_bytes(type), (size_t)n_vec * 16 * value_bytes(type));
         UNROLL
-        for (int i = 0; i < n_vec; i++) {
+        for (int i = 0; i < n_vec; i++)
             vd[i] = load_kv(type, v, (size_t)at * (size_t)s->head_dim_v + (size_t)(d + 16 * i));
-            if (type == BM_KV_INT8)
-                vd[i] = v_mul(vd[i], v_set(w->scale[at * n_groups + (d + 16 * i) / BM_KV_GROUP]));
-        }
         UNROLL
         for (int r = 0; r < n_rows; r++) {
             v16 pr = v_set(w->p[rows[r]][at]);
@@ -153,8 +132,7 @@ LANES void value_rows(const bm_attn_span *s, bm_kv_type type, const void *v, att
             float acc = s->acc[row][d] * w->c[row];
             for (int at = w->seen.from[row]; at < w->seen.to[row]; at++) {
                 size_t i = (size_t)at * (size_t)s->head_dim_v + (size_t)d;
-                float x = type == BM_KV_F32 ? ((const float *)v)[i] : type == BM_KV_F16 ? bm_f16_to_f32(((const uint16_t *)v)[i])
-                        : (float)((const int8_t *)v)[i] * w->scale[at * n_groups_of(s->head_dim_v) + d / BM_KV_GROUP];
+                float x = type == BM_KV_F32 ? ((const float *)v)[i] : bm_f16_to_f32(((const uint16_t *)v)[i]);
                 acc = fmaf(w->p[row][at], x, acc);
             }
             s->acc[row][d] = acc;
@@ -201,29 +179,14 @@ static void score_page(const bm_attn_span *s, bm_kv_type type, const void *k, at
 {
     if (type == BM_KV_F32)
         score_page_of(s, BM_KV_F32, k, w);
-    else if (type == BM_KV_INT8)
-        score_page_of(s, BM_KV_INT8, k, w);
     else
         score_page_of(s, BM_KV_F16, k, w);
 }
 
-/* The scales of V as floats. */
-LANES void load_scales(const bm_attn_span *s, const void *v, attn_work *w)
-{
-    const uint16_t *scales = (const uint16_t *)(const void *)((const int8_t *)v + PAGE * (size_t)s->head_dim_v);
-
-    for (int i = 0; i < PAGE * n_groups_of(s->head_dim_v); i += 16)
-        v_store(w->scale + i, v_load_f16(scales + i));
-}
-
 static void value_page(const bm_attn_span *s, bm_kv_type type, const void *v, attn_work *w)
 {
-    if (type == BM_KV_INT8)
-        load_scales(s, v, w);
     if (type == BM_KV_F32)
         value_page_of(s, BM_KV_F32, v, w);
-    else if (type == BM_KV_INT8)
-        value_page_of(s, BM_KV_INT8, v, w);
     else
         value_page_of(s, BM_KV_F16, v, w);
 }
@@ -284,29 +247,6 @@ static void see_page(const bm_attn_span *s, page_seen *seen, int32_t begin)
     }
 }
 
-LANES void widen_k8(const bm_attn_span *s, const int8_t *k, attn_work *w)
-{
-    int dim = s->head_dim_k, n_groups = n_groups_of(dim);
-    const uint16_t *scales = (const uint16_t *)(const void *)(k + PAGE * (size_t)dim);
-
-    for (int sub = 0; sub < SUBTILES; sub++)
-        for (int d = 0; d < dim; d++) {
-            int at = 16 * (sub * dim + d);
-            v_store(w->wide + at, v_mul(v_load_i8(k + at), v_load_f16(scales + 16 * (sub * n_groups + d / BM_KV_GROUP))));
-        }
-}
-
-/* Head sizes that are multiples of 16. */
-LANES void widen_v8(const bm_attn_span *s, const int8_t *v, attn_work *w)
-{
-    int dim = s->head_dim_v, n_groups = n_groups_of(dim);
-
-    load_scales(s, v, w);
-    for (int at = 0; at < PAGE; at++)
-        for (int d = 0; d < dim; d += 16)
-            v_store(w->wide + at * dim + d, v_mul(v_load_i8(v + at * dim + d), v_set(w->scale[at * n_groups + d / BM_KV_GROUP])));
-}
-
 /* A page's K or V as floats, once for all blocks of rows; NULL when that would not pay. */
 LANES const void *widen_page(const bm_attn_span *s, const void *page, bool is_k, attn_work *w)
 {
@@ -314,16 +254,8 @@ LANES const void *widen_page(const bm_attn_span *s, const void *page, bool is_k,
 
     if (s->type == BM_KV_F32 || w->seen.n <= 2 * ATTN_ROWS_MAX || dim > WIDEN_DIM)
         return NULL;
-    if (s->type == BM_KV_INT8 && is_k) {
-        widen_k8(s, page, w);
-    } else if (s->type == BM_KV_INT8) {
-        if (dim % 16 != 0)
-            return NULL;
-        widen_v8(s, page, w);
-    } else {
-        for (int i = 0; i < PAGE * dim; i += 16)
-            v_store(w->wide + i, v_load_f16((const uint16_t *)page + i));
-    }
+    for (int i = 0; i < PAGE * dim; i += 16)
+        v_store(w->wide + i, v_load_f16((const uint16_t *)page + i));
     return w->wide;
 }
 
@@ -361,7 +293,7 @@ static void attn_span(const bm_attn_span *s)
 {
     attn_work w;
 
-    if (s->type == BM_KV_INT16) {
+    if (s->type == BM_KV_INT16 || s->type == BM_KV_INT8) {
         attn16_span(s);
         return;
     }

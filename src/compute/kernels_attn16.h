@@ -1,24 +1,28 @@
-/* kernels_attn16.h - attention over K and V in int16: both products are sums of whole numbers, exact in any order; included by
+/* kernels_attn16.h - attention over K and V in int16 or int8: both products are sums of whole numbers, exact in any order; included by
  * kernels_attn.h, whose words hold here too but for the arithmetic of a page:
- *   q of a row is rounded like a row of K, once a span. y = (float)I * (scale of K's position), I = sum_d q[d] * K[d][position];
- *   heads above CHUNK_PAIRS pairs: I in chunks, their floats added in ascending order. With a softcap, y is capped in units of scores;
+ *   q of a row is rounded like a row of K in int16, once a span. Dimensions are taken in chunks: of 128, or of the BM_KV_GROUP that
+ *   share a scale of int8. y = (float)I * (scale of K's position), I = sum over the chunk of q[d] * K[d][position]; of further chunks
+ *   y = fma((float)I, scale, y). With a softcap, y is then capped in units of scores;
  *   top = max y of the seen positions; m' = max(m, top); of the two one counts less: c = e^(m - m') or d = e^(top - m'), the other is 1;
  *   p = e^(y - top); l = fma(p[0..15] + p[16..31] + (p[32..47] + p[48..63]), d, l * c) in 16 partials;
  *   w = p * (scale of V's position / the largest such scale) in steps of 1 / P_STEPS, 0 where the row does not see the position;
+ *   int8: so for each group of dimensions;
  *   acc = fma((float)(sum over positions w * V), d * largest scale / P_STEPS, acc * c).
- * What is not finite in q, or in K or V of a seen position, makes the whole of acc NaN. Positions not seen may hold anything. */
+ * What is not finite in q, in K of a seen position, or in what of V shares a scale with it, makes acc NaN. Positions not seen may hold
+ * anything. */
 #pragma once
 
 enum { CHUNK_PAIRS = 64, P_STEPS = 8191 };       /* 4095 * 4095 * 128 and 8191 * 4095 * 64 are below 2^31 */
 
-typedef union row16 { float y[PAGE]; int16_t p[PAGE]; } row16;   /* scores, then in their place w */
+typedef union row16 { float y[PAGE]; int16_t w[PAGE]; } row16;   /* scores, then in their place w */
 
 typedef struct work16 {
     v16 l[BM_ATTN_ROWS];
     _Alignas(64) row16 rows[BM_ATTN_ROWS];
+    _Alignas(64) float p[BM_ATTN_ROWS][PAGE];        /* of int8, whose groups of dimensions have each their w */
     _Alignas(64) float m[BM_ATTN_ROWS], unit[BM_ATTN_ROWS], by[BM_ATTN_ROWS];        /* unit: of y in q.k; by: from y to log2 p */
     _Alignas(64) float top[BM_ATTN_ROWS], c[BM_ATTN_ROWS], d[BM_ATTN_ROWS];
-    _Alignas(64) float v_scale[PAGE];    /* of this page, times P_STEPS / largest */
+    _Alignas(64) float v_scale[PAGE];    /* of this page (and group), times P_STEPS / largest */
     float v_step, step[BM_ATTN_ROWS];    /* largest / P_STEPS; what a row's sums of w * V are multiplied by */
     page_seen seen;
     const unsigned char *ahead;
@@ -49,19 +53,38 @@ LANES v16 v_exp2_16(v16 x)
 LANES int n_pairs_of(int dim) { return (dim + 1) / 2; }
 LANES int q_stride(int dim) { return (dim + 31) / 32 * 32; }
 
-/* K's sums of n_rows rows (a constant) at n_sub (a constant) times 16 positions. */
-LANES void score16_block(const bm_attn_span *s, const int16_t *k, work16 *w, const int *rows, int n_rows, int sub, int n_sub)
+/* 16 pairs, from pair `at` on. */
+LANES i16 load_pairs(bm_kv_type type, const void *base, size_t at)
 {
-    int n_pairs = n_pairs_of(s->head_dim_k);
-    const float *scale = (const float *)(const void *)(k + PAGE * 2 * (size_t)n_pairs) + 16 * sub;
+    return type == BM_KV_INT8 ? i_load8((const int8_t *)base + 2 * at) : i_load((const int16_t *)base + 2 * at);
+}
+
+/* The scales of 16 positions from `at` on; those of K stand in tiles of 16 positions, those of V in rows of a page. */
+LANES v16 load_scale(bm_kv_type type, const void *scales, size_t at)
+{
+    return type == BM_KV_INT8 ? v_load_f16((const uint16_t *)scales + at) : v_load((const float *)scales + at);
+}
+
+LANES const void *scales_of(bm_kv_type type, const void *values, int dim)
+{
+    return (const unsigned char *)values + 2 * PAGE * value_bytes(type) * (size_t)n_pairs_of(dim);
+}
+
+/* Scores of n_rows rows (a constant) at n_sub (a constant) times 16 positions. */
+LANES void score16_block(const bm_attn_span *s, bm_kv_type type, const void *k, work16 *w, const int *rows, int n_rows, int sub,
+                         int n_sub)
+{
+    const int n_pairs = n_pairs_of(s->head_dim_k), chunk = type == BM_KV_INT8 ? BM_KV_GROUP / 2 : CHUNK_PAIRS;
+    const int n_groups = type == BM_KV_INT8 ? n_groups_of(s->head_dim_k) : 1;
+    const void *scales = scales_of(type, k, s->head_dim_k);
+    const size_t vector_bytes = 32 * value_bytes(type);
     const int16_t *q[6];
 
     UNROLL
     for (int r = 0; r < n_rows; r++)
         q[r] = w->q + rows[r] * q_stride(s->head_dim_k);
-    k += (size_t)sub * (size_t)n_pairs * 32;
-    for (int begin = 0; begin < n_pairs; begin += CHUNK_PAIRS) {
-        int end = begin + CHUNK_PAIRS < n_pairs ? begin + CHUNK_PAIRS : n_pairs;
+    for (int begin = 0; begin < n_pairs; begin += chunk) {
+        int end = begin + chunk < n_pairs ? begin + chunk : n_pairs, group = type == BM_KV_INT8 ? begin / chunk : 0;
         i16 sum[6][SUBTILES];
         UNROLL
         for (int r = 0; r < n_rows; r++)
@@ -70,10 +93,10 @@ LANES void score16_block(const bm_attn_span *s, const int16_t *k, work16 *w, con
                 sum[r][i] = i_zero();
         for (int j = begin; j < end; j++) {
             i16 kj[SUBTILES];
-            fetch16(w->ahead, (size_t)(sub * n_pairs + j * n_sub) * 64, (size_t)n_sub * 64);
+            fetch16(w->ahead, (size_t)(sub * n_pairs + j * n_sub) * vector_bytes, (size_t)n_sub * vector_bytes);
             UNROLL
             for (int i = 0; i < n_sub; i++)
-                kj[i] = i_load(k + ((size_t)i * (size_t)n_pairs + (size_t)j) * 32);
+                kj[i] = load_pairs(type, k, (size_t)((sub + i) * n_pairs + j) * 16);
             UNROLL
             for (int r = 0; r < n_rows; r++) {
                 i16 qj = i_pair(q[r] + 2 * j);
@@ -83,38 +106,47 @@ LANES void score16_block(const bm_attn_span *s, const int16_t *k, work16 *w, con
             }
         }
         UNROLL
-        for (int r = 0; r < n_rows; r++)
+        for (int i = 0; i < n_sub; i++) {
+            v16 scale = load_scale(type, scales, (size_t)((sub + i) * n_groups + group) * 16);
             UNROLL
-            for (int i = 0; i < n_sub; i++) {
+            for (int r = 0; r < n_rows; r++) {
                 float *y = &w->rows[rows[r]].y[16 * (sub + i)];
                 v16 x = v_from_int(sum[r][i]);
-                if (begin > 0)
-                    x = v_add(v_load(y), x);
-                v_store(y, end < n_pairs ? x : v_mul(x, v_load(scale + 16 * i)));
+                v_store(y, begin == 0 ? v_mul(x, scale) : v_fma(x, scale, v_load(y)));
             }
+        }
     }
 }
 
-LANES void score16_rows(const bm_attn_span *s, const int16_t *k, work16 *w, const int *rows, int n_rows)
+LANES void score16_rows(const bm_attn_span *s, bm_kv_type type, const void *k, work16 *w, const int *rows, int n_rows)
 {
     for (int sub = 0; sub < SUBTILES; sub += ATTN_SUBTILES)
-        score16_block(s, k, w, rows, n_rows, sub, ATTN_SUBTILES);
+        score16_block(s, type, k, w, rows, n_rows, sub, ATTN_SUBTILES);
 }
 
-static void score16_page(const bm_attn_span *s, const int16_t *k, work16 *w)
+LANES void score16_page_of(const bm_attn_span *s, bm_kv_type type, const void *k, work16 *w)
 {
     for (int i = 0, n; i < w->seen.n; i += ATTN_ROWS_MAX) {
         n = w->seen.n - i;
-#define SCORE(rows_n) score16_rows(s, k, w, w->seen.rows + i, rows_n)
+#define SCORE(rows_n) score16_rows(s, type, k, w, w->seen.rows + i, rows_n)
         ATTN_DISPATCH(SCORE)
 #undef SCORE
         w->ahead = NULL;                         /* once is enough */
     }
 }
 
+static void score16_page(const bm_attn_span *s, const void *k, work16 *w)
+{
+    if (s->type == BM_KV_INT8)
+        score16_page_of(s, BM_KV_INT8, k, w);
+    else
+        score16_page_of(s, BM_KV_INT16, k, w);
+}
+
 /* acc of n_rows rows for 16 * n_vec values of V (n_rows, n_vec constants) from dimension d on, of which n exist. V is read up to 60
  * bytes beyond a pair of positions: behind the last its scales stand. */
-LANES void value16_block(const bm_attn_span *s, const int16_t *v, work16 *w, const int *rows, int n_rows, int d, int n_vec, int n)
+LANES void value16_block(const bm_attn_span *s, bm_kv_type type, const void *v, work16 *w, const int *rows, int n_rows, int d, int n_vec,
+                         int n)
 {
     i16 sum[6][CHUNK];
     int begin = w->seen.from[rows[0]], end = w->seen.to[rows[0]];
@@ -128,15 +160,15 @@ LANES void value16_block(const bm_attn_span *s, const int16_t *v, work16 *w, con
             sum[r][i] = i_zero();
     }
     for (int j = begin / 2; j < n_pairs_of(end); j++) {
-        size_t at = ((size_t)j * (size_t)s->head_dim_v + (size_t)d) * 2;
+        size_t at = (size_t)j * (size_t)s->head_dim_v + (size_t)d;
         i16 vj[CHUNK];
-        fetch16(w->ahead, 2 * at, (size_t)n_vec * 64);
+        fetch16(w->ahead, 2 * at * value_bytes(type), (size_t)n_vec * 32 * value_bytes(type));
         UNROLL
         for (int i = 0; i < n_vec; i++)
-            vj[i] = i_load(v + at + 32 * i);
+            vj[i] = load_pairs(type, v, at + (size_t)(16 * i));
         UNROLL
         for (int r = 0; r < n_rows; r++) {
-            i16 p = i_pair(w->rows[rows[r]].p + 2 * j);
+            i16 p = i_pair(w->rows[rows[r]].w + 2 * j);
             UNROLL
             for (int i = 0; i < n_vec; i++)
                 sum[r][i] = i_dot(sum[r][i], vj[i], p);
@@ -156,28 +188,31 @@ LANES void value16_block(const bm_attn_span *s, const int16_t *v, work16 *w, con
     }
 }
 
-LANES void value16_rows(const bm_attn_span *s, const int16_t *v, work16 *w, const int *rows, int n_rows)
+/* Dimensions [d, end). */
+LANES void value16_rows(const bm_attn_span *s, bm_kv_type type, const void *v, work16 *w, const int *rows, int n_rows, int d, int end)
 {
-    int d = 0;
+    const int n_vec = (int)ATTN_SUBTILES != (int)SUBTILES ? 1 : type == BM_KV_INT8 ? BM_KV_GROUP / 16 : CHUNK;       /* registers */
 
-    if ((int)ATTN_SUBTILES == (int)SUBTILES)     /* registers enough */
-        for (; d + 16 * CHUNK <= s->head_dim_v; d += 16 * CHUNK)
-            value16_block(s, v, w, rows, n_rows, d, CHUNK, 16 * CHUNK);
-    for (; d + 16 <= s->head_dim_v; d += 16)
-        value16_block(s, v, w, rows, n_rows, d, 1, 16);
-    if (d < s->head_dim_v)
-        value16_block(s, v, w, rows, n_rows, d, 1, s->head_dim_v - d);
+    for (; d + 16 * n_vec <= end; d += 16 * n_vec)
+        value16_block(s, type, v, w, rows, n_rows, d, n_vec, 16 * n_vec);
+    for (; n_vec > 1 && d + 16 <= end; d += 16)
+        value16_block(s, type, v, w, rows, n_rows, d, 1, 16);
+    if (d < end)
+        value16_block(s, type, v, w, rows, n_rows, d, 1, end - d);
 }
 
-static void value16_page(const bm_attn_span *s, const int16_t *v, work16 *w)
+LANES void value16_dims(const bm_attn_span *s, bm_kv_type type, const void *v, work16 *w, int d, int end)
 {
+    const unsigned char *ahead = w->ahead;
+
     for (int i = 0, n; i < w->seen.n; i += ATTN_ROWS_MAX) {
         n = w->seen.n - i;
-#define VALUE(rows_n) value16_rows(s, v, w, w->seen.rows + i, rows_n)
+#define VALUE(rows_n) value16_rows(s, type, v, w, w->seen.rows + i, rows_n, d, end)
         ATTN_DISPATCH(VALUE)
 #undef VALUE
         w->ahead = NULL;
     }
+    w->ahead = ahead;
 }
 
 /* Lanes of the i-th 16 positions that row r sees; fill elsewhere. */
@@ -229,16 +264,16 @@ LANES void weigh_rows(const bm_attn_span *s, work16 *w, int begin)
     v_store(w->d + begin, v_select(rise, v_set(1), less));
 }
 
-/* The scales of V that row r sees (NULL: all), times P_STEPS / the largest; NaN for one that is not finite. What comes back is the
+/* The scales of V that row r sees (seen NULL: all), times P_STEPS / the largest; NaN for one that is not finite. What comes back is the
  * largest / P_STEPS, NaN if any is. */
-LANES float weigh_values(const float *scale, const page_seen *seen, int r, v16 out[SUBTILES])
+LANES float weigh_values(bm_kv_type type, const void *scales, const page_seen *seen, int r, v16 out[SUBTILES])
 {
     v16 most = v_set(1e-30f), sum = v_set(0), by;
     float largest;
 
     UNROLL
     for (int i = 0; i < SUBTILES; i++) {
-        out[i] = v_load(scale + 16 * i);
+        out[i] = load_scale(type, scales, (size_t)(16 * i));
         if (seen != NULL)
             out[i] = keep_seen(seen, r, i, out[i], v_set(0));
         most = v_max(out[i], most);
@@ -252,39 +287,80 @@ LANES float weigh_values(const float *scale, const page_seen *seen, int r, v16 o
     return v_any_nan(sum) ? NAN : largest * (1.0f / P_STEPS);
 }
 
-/* Scores of row r become w; l follows. */
-LANES void softmax16_row(const float *v_scale, work16 *w, int r)
+LANES void weigh_page(bm_kv_type type, const void *scales, work16 *w)
 {
-    v16 p[SUBTILES], scale[SUBTILES], sum, top = v_set(w->top[r]), by = v_set(w->by[r]), shift = v_set(ROUND_SHIFT);
+    v16 scale[SUBTILES];
+
+    w->v_step = weigh_values(type, scales, NULL, 0, scale);
+    UNROLL
+    for (int i = 0; i < SUBTILES; i++)
+        v_store(w->v_scale + 16 * i, scale[i]);
+}
+
+/* w of row r from its p. */
+LANES void round_values(bm_kv_type type, const void *scales, work16 *w, int r, const v16 p[SUBTILES])
+{
+    v16 scale[SUBTILES], shift = v_set(ROUND_SHIFT);
     float step = w->v_step;
 
     UNROLL
     for (int i = 0; i < SUBTILES; i++)
         scale[i] = v_load(w->v_scale + 16 * i);
     if (!sees_all(&w->seen, r))
-        step = weigh_values(v_scale, &w->seen, r, scale);
+        step = weigh_values(type, scales, &w->seen, r, scale);
+    w->step[r] = v_any_nan(w->l[r]) ? NAN : step * w->d[r];
+    UNROLL
+    for (int i = 0; i < SUBTILES; i += 2)
+        v_store_low(w->rows[r].w + 16 * i, v_fma(p[i], scale[i], shift), v_fma(p[i + 1], scale[i + 1], shift));
+}
+
+/* Scores of row r become p; l follows. */
+LANES void softmax16_row(work16 *w, int r, v16 p[SUBTILES])
+{
+    v16 sum, top = v_set(w->top[r]), by = v_set(w->by[r]);
+
     UNROLL
     for (int i = 0; i < SUBTILES; i++)
         p[i] = v_exp2_16(v_mul(v_sub(v_load(w->rows[r].y + 16 * i), top), by));
     sum = v_add(v_add(p[0], p[1]), v_add(p[2], p[3]));
     w->l[r] = v_fma(sum, v_set(w->d[r]), v_mul(w->l[r], v_set(w->c[r])));
-    w->step[r] = v_any_nan(w->l[r]) ? NAN : step * w->d[r];
-    UNROLL
-    for (int i = 0; i < SUBTILES; i += 2)
-        v_store_low(w->rows[r].p + 16 * i, v_fma(p[i], scale[i], shift), v_fma(p[i + 1], scale[i + 1], shift));
 }
 
-static void softmax16_page(const bm_attn_span *s, const float *v_scale, work16 *w)
+/* Softmax and the product with V; int16 rounds p while it is in registers. */
+static void finish16_page(const bm_attn_span *s, const int16_t *v, work16 *w)
 {
-    v16 scale[SUBTILES];
+    const float *scales = scales_of(BM_KV_INT16, v, s->head_dim_v);
+    v16 p[SUBTILES];
 
-    w->v_step = weigh_values(v_scale, NULL, 0, scale);
-    for (int i = 0; i < SUBTILES; i++)
-        v_store(w->v_scale + 16 * i, scale[i]);
-    for (int r = 0; r < s->n_rows; r += 16)
-        weigh_rows(s, w, r);
-    for (int i = 0; i < w->seen.n; i++)
-        softmax16_row(v_scale, w, w->seen.rows[i]);
+    weigh_page(BM_KV_INT16, scales, w);
+    for (int i = 0; i < w->seen.n; i++) {
+        softmax16_row(w, w->seen.rows[i], p);
+        round_values(BM_KV_INT16, scales, w, w->seen.rows[i], p);
+    }
+    value16_dims(s, BM_KV_INT16, v, w, 0, s->head_dim_v);
+}
+
+static void finish8_page(const bm_attn_span *s, const int8_t *v, work16 *w)
+{
+    const uint16_t *scales = scales_of(BM_KV_INT8, v, s->head_dim_v);
+    v16 p[SUBTILES];
+
+    for (int i = 0; i < w->seen.n; i++) {
+        softmax16_row(w, w->seen.rows[i], p);
+        UNROLL
+        for (int j = 0; j < SUBTILES; j++)
+            v_store(w->p[w->seen.rows[i]] + 16 * j, p[j]);
+    }
+    for (int d = 0; d < s->head_dim_v; d += BM_KV_GROUP, scales += PAGE) {
+        weigh_page(BM_KV_INT8, scales, w);
+        for (int i = 0; i < w->seen.n; i++) {
+            UNROLL
+            for (int j = 0; j < SUBTILES; j++)
+                p[j] = v_load(w->p[w->seen.rows[i]] + 16 * j);
+            round_values(BM_KV_INT8, scales, w, w->seen.rows[i], p);
+        }
+        value16_dims(s, BM_KV_INT8, v, w, d, d + BM_KV_GROUP < s->head_dim_v ? d + BM_KV_GROUP : s->head_dim_v);
+    }
 }
 
 static void attn16_init(const bm_attn_span *s, work16 *w)
@@ -303,23 +379,35 @@ static void attn16_init(const bm_attn_span *s, work16 *w)
 
 static void attn16_span(const bm_attn_span *s)
 {
-    size_t k_values = PAGE * 2 * (size_t)n_pairs_of(s->head_dim_k), v_values = PAGE * 2 * (size_t)n_pairs_of(s->head_dim_v);
+    const size_t side_bytes[2] = { bm_kv_side_bytes(s->type, s->head_dim_k), bm_kv_side_bytes(s->type, s->head_dim_v) };
+    const size_t k_bytes = 2 * PAGE * value_bytes(s->type) * (size_t)n_pairs_of(s->head_dim_k);
+    const size_t v_bytes = 2 * PAGE * value_bytes(s->type) * (size_t)n_pairs_of(s->head_dim_v);
+    bool begun = false;
     work16 w;
 
     attn16_init(s, &w);
     for (int32_t begin = s->span_begin; begin < s->span_end; begin += PAGE) {
         const unsigned char *page = s->pages[begin / PAGE], *next = begin + PAGE < s->span_end ? s->pages[begin / PAGE + 1] : NULL;
-        const int16_t *v = (const int16_t *)(const void *)(page + s->v_offset);
+        const void *v = page + s->v_offset;
         see_page(s, &w.seen, begin);
         if (w.seen.n == 0)
             continue;
+        if (!begun) {
+            fetch16(page, 0, side_bytes[0]);
+            fetch16(v, 0, side_bytes[1]);
+            begun = true;
+        }
         w.ahead = next;
-        fetch16(next, 2 * k_values, PAGE * sizeof(float));
-        score16_page(s, (const int16_t *)(const void *)page, &w);
-        softmax16_page(s, (const float *)(const void *)(v + v_values), &w);
+        fetch16(next, k_bytes, side_bytes[0] - k_bytes);
+        score16_page(s, page, &w);
+        for (int r = 0; r < s->n_rows; r += 16)
+            weigh_rows(s, &w, r);
         w.ahead = next != NULL ? next + s->v_offset : NULL;
-        fetch16(w.ahead, 2 * v_values, PAGE * sizeof(float));
-        value16_page(s, v, &w);
+        fetch16(w.ahead, v_bytes, side_bytes[1] - v_bytes);
+        if (s->type == BM_KV_INT8)
+            finish8_page(s, v, &w);
+        else
+            finish16_page(s, v, &w);
     }
     for (int r = 0; r < s->n_rows; r++) {
         s->l[r] = v_sum(w.l[r]);

@@ -241,23 +241,23 @@ LANES void quantize_kv(const float *x, int n, int8_t q[BM_KV_GROUP], uint16_t *s
 
 static void kv_store8(void *head_k, size_t v_offset, int slot, const float *k, const float *v, int dk, int dv)
 {
-    size_t sub = (size_t)(slot / 16), lane = (size_t)(slot & 15), gk = (size_t)(dk + BM_KV_GROUP - 1) / BM_KV_GROUP;
-    size_t gv = (size_t)(dv + BM_KV_GROUP - 1) / BM_KV_GROUP;
-    int8_t *to_k = (int8_t *)head_k + sub * (size_t)dk * 16 + lane, *to_v = (int8_t *)head_k + v_offset, q[BM_KV_GROUP];
-    uint16_t *scale_k = (uint16_t *)(void *)((int8_t *)head_k + BM_PAGE_TOKENS * (size_t)dk) + sub * gk * 16 + lane;
-    uint16_t *scale_v = (uint16_t *)(void *)(to_v + BM_PAGE_TOKENS * (size_t)dv) + (size_t)slot * gv;
+    size_t sub = (size_t)(slot / 16), lane = (size_t)(slot & 15), k_pairs = (size_t)(dk + 1) / 2, v_pairs = (size_t)(dv + 1) / 2;
+    size_t gk = (size_t)(dk + BM_KV_GROUP - 1) / BM_KV_GROUP;
+    int8_t *to_k = head_k, *to_v = (int8_t *)head_k + v_offset, q[BM_KV_GROUP];
+    uint16_t *scale_k = (uint16_t *)(void *)(to_k + 2 * BM_PAGE_TOKENS * k_pairs) + sub * gk * 16 + lane;
+    uint16_t *scale_v = (uint16_t *)(void *)(to_v + 2 * BM_PAGE_TOKENS * v_pairs) + slot;
 
-    to_v += (size_t)slot * (size_t)dv;
-    for (int d = 0, g = 0; d < dk; d += BM_KV_GROUP, g++) {
-        int n = dk - d < BM_KV_GROUP ? dk - d : BM_KV_GROUP;
-        quantize_kv(k + d, n, q, &scale_k[16 * g]);
-        for (int i = 0; i < n; i++)
-            to_k[16 * (size_t)(d + i)] = q[i];
+    to_k += 2 * (sub * k_pairs * 16 + lane);
+    to_v += 2 * (slot / 2 * dv) + slot % 2;
+    for (int d = 0; d < dk; d += BM_KV_GROUP, scale_k += 16) {
+        quantize_kv(k + d, dk - d < BM_KV_GROUP ? dk - d : BM_KV_GROUP, q, scale_k);
+        for (int i = d; i < dk + dk % 2 && i < d + BM_KV_GROUP; i++)
+            to_k[32 * (i / 2) + i % 2] = q[i - d];
     }
-    for (int d = 0, g = 0; d < dv; d += BM_KV_GROUP, g++) {
-        int n = dv - d < BM_KV_GROUP ? dv - d : BM_KV_GROUP;
-        quantize_kv(v + d, n, q, &scale_v[g]);
-        memcpy(to_v + d, q, (size_t)n);
+    for (int d = 0; d < dv; d += BM_KV_GROUP, scale_v += BM_PAGE_TOKENS) {
+        quantize_kv(v + d, dv - d < BM_KV_GROUP ? dv - d : BM_KV_GROUP, q, scale_v);
+        for (int i = d; i < dv && i < d + BM_KV_GROUP; i++)
+            to_v[2 * i] = q[i - d];
     }
 }
 

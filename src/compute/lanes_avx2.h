@@ -35,12 +35,6 @@ LANES v16 v_load_f16(const uint16_t *p)
 {
     return (v16){ _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + 1)) };
 }
-LANES v16 v_load_i8(const int8_t *p)
-{
-    __m128i x = _mm_loadu_si128((const __m128i *)p);
-
-    return (v16){ _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(x, x))) };
-}
 LANES void v_store_f16(uint16_t *p, v16 x)
 {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
@@ -162,6 +156,10 @@ LANES i16 i_zero(void) { return (i16){ _mm256_setzero_si256(), _mm256_setzero_si
 LANES i16 i_load(const int16_t *p)
 {
     return (i16){ _mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)p + 1) };
+}
+LANES i16 i_load8(const int8_t *p)
+{
+    return (i16){ _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p)), _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p + 1)) };
 }
 LANES i16 i_pair(const int16_t *p)
 {

@@ -19,7 +19,6 @@ LANES void v_store(float *p, v16 a) { _mm512_storeu_ps(p, a); }
 LANES v16 v_load_n(const float *p, int n, float fill) { return _mm512_mask_loadu_ps(v_set(fill), first_lanes(n), p); }
 LANES void v_store_n(float *p, v16 a, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), a); }
 LANES v16 v_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
-LANES v16 v_load_i8(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p))); }
 LANES void v_store_f16(uint16_t *p, v16 a)
 {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -54,6 +53,7 @@ LANES void i_store8(int8_t *p, i16 a) { _mm_storeu_si128((__m128i *)p, _mm512_cv
 LANES int32_t i_sum(i16 a) { return _mm512_reduce_add_epi32(a); }
 LANES i16 i_zero(void) { return _mm512_setzero_si512(); }
 LANES i16 i_load(const int16_t *p) { return _mm512_loadu_si512(p); }
+LANES i16 i_load8(const int8_t *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p)); }
 LANES i16 i_pair(const int16_t *p)
 {
     int32_t pair;

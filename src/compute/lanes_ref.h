@@ -21,7 +21,6 @@ LANES void v_store(float *p, v16 a) { memcpy(p, a.f, sizeof a.f); }
 LANES v16 v_load_n(const float *p, int n, float fill) { v16 r; EACH r.f[e] = e < n ? p[e] : fill; return r; }
 LANES void v_store_n(float *p, v16 a, int n) { memcpy(p, a.f, (size_t)n * sizeof *p); }
 LANES v16 v_load_f16(const uint16_t *p) { v16 r; EACH r.f[e] = bm_f16_to_f32(p[e]); return r; }
-LANES v16 v_load_i8(const int8_t *p) { v16 r; EACH r.f[e] = (float)p[e]; return r; }
 LANES void v_store_f16(uint16_t *p, v16 a) { EACH p[e] = bm_f32_to_f16(a.f[e]); }
 LANES v16 v_load_bf16_even(const uint16_t *p) { v16 r; EACH r.f[e] = bm_bf16_to_f32(p[2 * e]); return r; }
 LANES v16 v_load_bf16_odd(const uint16_t *p) { v16 r; EACH r.f[e] = bm_bf16_to_f32(p[2 * e + 1]); return r; }
@@ -77,6 +76,16 @@ LANES void v_transpose(v16 *m)
 /* An i16 also holds 32 int16, two in a lane. */
 LANES i16 i_zero(void) { i16 r = { { 0 } }; return r; }
 LANES i16 i_load(const int16_t *p) { i16 r; memcpy(r.i, p, sizeof r.i); return r; }
+LANES i16 i_load8(const int8_t *p)               /* 32 int8, made int16 */
+{
+    int16_t wide[32];
+    i16 r;
+
+    for (int e = 0; e < 32; e++)
+        wide[e] = p[e];
+    memcpy(r.i, wide, sizeof r.i);
+    return r;
+}
 LANES i16 i_pair(const int16_t *p) { i16 r; EACH memcpy(&r.i[e], p, 4); return r; }      /* p[0] and p[1] in every lane */
 /* sum + the products of the first and of the second int16 in each lane, modulo 2^32. */
 LANES i16 i_dot(i16 sum, i16 a, i16 b)
