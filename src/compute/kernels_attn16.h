@@ -59,7 +59,7 @@ LANES i16 load_pairs(bm_kv_type type, const void *base, size_t at)
     return type == BM_KV_INT8 ? i_load8((const int8_t *)base + 2 * at) : i_load((const int16_t *)base + 2 * at);
 }
 
-/* The scales of 16 positions from `at` on; those of K stand in tiles of 16 positions, those of V in rows of a page. */
+/* The scales of 16 positions, from scale `at` on. */
 LANES v16 load_scale(bm_kv_type type, const void *scales, size_t at)
 {
     return type == BM_KV_INT8 ? v_load_f16((const uint16_t *)scales + at) : v_load((const float *)scales + at);
@@ -379,9 +379,9 @@ static void attn16_init(const bm_attn_span *s, work16 *w)
 
 static void attn16_span(const bm_attn_span *s)
 {
-    const size_t side_bytes[2] = { bm_kv_side_bytes(s->type, s->head_dim_k), bm_kv_side_bytes(s->type, s->head_dim_v) };
-    const size_t k_bytes = 2 * PAGE * value_bytes(s->type) * (size_t)n_pairs_of(s->head_dim_k);
-    const size_t v_bytes = 2 * PAGE * value_bytes(s->type) * (size_t)n_pairs_of(s->head_dim_v);
+    const size_t k_bytes = bm_kv_side_bytes(s->type, s->head_dim_k), v_bytes = bm_kv_side_bytes(s->type, s->head_dim_v);
+    const size_t k_values = 2 * PAGE * value_bytes(s->type) * (size_t)n_pairs_of(s->head_dim_k);
+    const size_t v_values = 2 * PAGE * value_bytes(s->type) * (size_t)n_pairs_of(s->head_dim_v);
     bool begun = false;
     work16 w;
 
@@ -393,17 +393,17 @@ static void attn16_span(const bm_attn_span *s)
         if (w.seen.n == 0)
             continue;
         if (!begun) {
-            fetch16(page, 0, side_bytes[0]);
-            fetch16(v, 0, side_bytes[1]);
+            fetch16(page, 0, k_bytes);
+            fetch16(v, 0, v_bytes);
             begun = true;
         }
         w.ahead = next;
-        fetch16(next, k_bytes, side_bytes[0] - k_bytes);
+        fetch16(next, k_values, k_bytes - k_values);
         score16_page(s, page, &w);
         for (int r = 0; r < s->n_rows; r += 16)
             weigh_rows(s, &w, r);
         w.ahead = next != NULL ? next + s->v_offset : NULL;
-        fetch16(w.ahead, v_bytes, side_bytes[1] - v_bytes);
+        fetch16(w.ahead, v_values, v_bytes - v_values);
         if (s->type == BM_KV_INT8)
             finish8_page(s, v, &w);
         else

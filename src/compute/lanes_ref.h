@@ -1,4 +1,4 @@
-/* lanes_ref.h - the 16-lane vector that kernels_lanes.h and kernels_attn.h are written in, as plain C: the specification of
+/* lanes_ref.h - the 16-lane vector that kernels_lanes.h and what it includes are written in, as plain C: the specification of
  * lanes_avx2.h and lanes_avx512.h. Comparisons, min and max treat NaN as the SSE instructions do (the second operand wins). */
 #pragma once
 #include <math.h>
