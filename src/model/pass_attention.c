@@ -2,7 +2,7 @@
  *
  * Forward keeps q, K and V, these two in the cache's type, and per row the log of the sum of exp. Each item lays a segment's K and V out in pages
  * as serving would have them, so that the same kernel adds up in the same order: the bits are those of serving. Backward makes the
- * scores again, tile by tile (FlashAttention, arXiv 2205.14135, algorithm 4), from q as it was and K and V as they are kept. The
+ * scores again, tile by tile (FlashAttention, arXiv 2205.14135, algorithm 4), from q, K and V as its products took them. The
  * gradient passes through the roundings of q, K, V and, with int16, of the probabilities unchanged. */
 #include "model/pass_walk.h"
 
@@ -204,6 +204,23 @@ static void attend(const bm_train_walk *w, int layer, int head, int64_t begin, i
     }
 }
 
+/* Of int16: q as the products took it, for backward. Scores made again from another q would not fit the log of the sum of exp, and
+ * where scores are large the difference in the exponent is too. */
+static void keep_rounded_q(const bm_train_walk *w, int layer, int head, int64_t begin, int64_t end)
+{
+    const bm_hparams *h = &w->p->model->h;
+    int16_t rounded[BM_MAX_HEAD_DIM];
+
+    if (w->p->model->kv_type != BM_KV_INT16)
+        return;
+    for (int64_t t = begin; t < end; t++) {
+        float *q = bm_pass_saved(w->p, layer)->q + (t * h->n_heads + head) * h->head_k;
+        float scale = w->w.k->put_int16(rounded, q, h->head_k);
+        for (int i = 0; i < h->head_k; i++)
+            q[i] = (float)rounded[i] * scale;
+    }
+}
+
 /* Items are segments and query heads. */
 static void attend_phase(const bm_train_walk *w, int layer)
 {
@@ -216,6 +233,7 @@ static void attend_phase(const bm_train_walk *w, int layer)
         make_pages(w, layer, head / (h->n_heads / h->n_kv_heads), begin, end);
         for (int64_t t = begin; t < end; t += BM_ATTN_ROWS)
             attend(w, layer, head, begin, t, t + BM_ATTN_ROWS < end ? t + BM_ATTN_ROWS : end);
+        keep_rounded_q(w, layer, head, begin, end);
     }
     bm_worker_barrier(w->w.worker);
 }
