@@ -152,6 +152,7 @@ LANES void i_store_lanes(int8_t *const *to, const i16 *w)
         for (int e = 0; e < 8; e++)
             _mm256_storeu_si256((__m256i *)to[8 * h + e], _mm256_castps_si256(m[e]));
     }
+}
 LANES i16 i_zero(void) { return (i16){ _mm256_setzero_si256(), _mm256_setzero_si256() }; }
 LANES i16 i_load(const int16_t *p)
 {
