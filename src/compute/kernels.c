@@ -46,6 +46,9 @@ void bm_acts_place(bm_acts *a, void *memory, int64_t max_tokens, int64_t n_cols)
     a->offset16 = (int32_t *)(void *)p;
 }
 
+bm_kv_type bm_kv_type_k(bm_kv_type type) { return type == BM_KV_INT16_8 ? BM_KV_INT16 : type; }
+bm_kv_type bm_kv_type_v(bm_kv_type type) { return type == BM_KV_INT16_8 ? BM_KV_INT8 : type; }
+
 size_t bm_kv_side_bytes(bm_kv_type type, int head_dim)
 {
     size_t n = (size_t)head_dim, groups = (n + BM_KV_GROUP - 1) / BM_KV_GROUP;
@@ -60,30 +63,37 @@ size_t bm_kv_side_bytes(bm_kv_type type, int head_dim)
 
 size_t bm_kv_page_bytes(bm_kv_type type, int n_kv_heads, int head_dim_k, int head_dim_v)
 {
-    return (size_t)n_kv_heads * (bm_kv_side_bytes(type, head_dim_k) + bm_kv_side_bytes(type, head_dim_v));
+    return (size_t)n_kv_heads * (bm_kv_side_bytes(bm_kv_type_k(type), head_dim_k) + bm_kv_side_bytes(bm_kv_type_v(type), head_dim_v));
 }
 
-void bm_kv_place_int16(void *head_k, size_t v_offset, int slot, const int16_t *k, float k_scale, const int16_t *v, float v_scale,
-                       int head_dim_k, int head_dim_v)
+void bm_kv_place_k16(void *head_k, int slot, const int16_t *k, float scale, int head_dim)
 {
-    size_t k_pairs = ((size_t)head_dim_k + 1) / 2, v_pairs = ((size_t)head_dim_v + 1) / 2, at = (size_t)slot;
-    int16_t *to_k = head_k, *to_v = (int16_t *)(void *)((unsigned char *)head_k + v_offset);
+    size_t n_pairs = ((size_t)head_dim + 1) / 2, at = (size_t)slot;
+    int16_t *to = head_k;
 
-    ((float *)(void *)(to_k + 2 * BM_PAGE_TOKENS * k_pairs))[at] = k_scale;
-    ((float *)(void *)(to_v + 2 * BM_PAGE_TOKENS * v_pairs))[at] = v_scale;
-    to_k += 2 * (at / 16 * k_pairs * 16 + at % 16);
-    to_v += 2 * (at / 2 * (size_t)head_dim_v) + at % 2;
-    for (int d = 0; d < head_dim_k; d++)
-        to_k[32 * (d / 2) + d % 2] = k[d];
-    if (head_dim_k % 2 != 0)
-        to_k[32 * (head_dim_k / 2) + 1] = 0;
-    for (int d = 0; d < head_dim_v; d++)         /* one by one: the other of the pair may be another thread's */
-        to_v[2 * d] = v[d];
+    ((float *)(void *)(to + 2 * BM_PAGE_TOKENS * n_pairs))[at] = scale;
+    to += 2 * (at / 16 * n_pairs * 16 + at % 16);
+    for (int d = 0; d < head_dim; d++)
+        to[32 * (d / 2) + d % 2] = k[d];
+    if (head_dim % 2 != 0)
+        to[32 * (head_dim / 2) + 1] = 0;
+}
+
+void bm_kv_place_v16(void *head_v, int slot, const int16_t *v, float scale, int head_dim)
+{
+    size_t n_pairs = ((size_t)head_dim + 1) / 2, at = (size_t)slot;
+    int16_t *to = head_v;
+
+    ((float *)(void *)(to + 2 * BM_PAGE_TOKENS * n_pairs))[at] = scale;
+    to += 2 * (at / 2 * (size_t)head_dim) + at % 2;
+    for (int d = 0; d < head_dim; d++)           /* one by one: the other of the pair may be another thread's */
+        to[2 * d] = v[d];
 }
 
 const char *bm_kv_type_name(bm_kv_type type)
 {
-    static const char *const names[] = { [BM_KV_F32] = "f32", [BM_KV_F16] = "f16", [BM_KV_INT8] = "int8", [BM_KV_INT16] = "int16" };
+    static const char *const names[] = { [BM_KV_F32] = "f32", [BM_KV_F16] = "f16", [BM_KV_INT8] = "int8", [BM_KV_INT16] = "int16",
+                                         [BM_KV_INT16_8] = "int16 of K, int8 of V" };
 
     return names[type];
 }

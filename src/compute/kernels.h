@@ -53,7 +53,10 @@ void   bm_acts_place(bm_acts *a, void *memory, int64_t max_tokens, int64_t n_col
  * than the rest, and spread over the group they cost all of it less. */
 /* INT16: per position and head one f32 scale, the largest magnitude / 4095; a value is (float)q * scale, q in [-4095, 4095].
  * Attention rounds its query rows likewise, so that its products are sums of whole numbers. */
-typedef enum bm_kv_type { BM_KV_F32, BM_KV_F16, BM_KV_INT8, BM_KV_INT16, BM_KV_TYPE_COUNT } bm_kv_type;
+/* INT16_8: K as in INT16, V as in INT8. */
+typedef enum bm_kv_type { BM_KV_F32, BM_KV_F16, BM_KV_INT8, BM_KV_INT16, BM_KV_INT16_8, BM_KV_TYPE_COUNT } bm_kv_type;
+bm_kv_type bm_kv_type_k(bm_kv_type type);                /* of K alone, and of V: what is not INT16_8 is both */
+bm_kv_type bm_kv_type_v(bm_kv_type type);
 const char *bm_kv_type_name(bm_kv_type type);            /* "f32" "f16" "int8" "int16" */
 int  bm_kv_type_find(bm_kv_type *out, const char *name, bm_error *err);     /* int16, int8 or f16; BM_INVALID names them */
 enum { BM_PAGE_TOKENS = 64, BM_ATTN_SPAN = 1024, BM_KV_GROUP = 32 };     /* positions per page, per partial of attention */
@@ -63,11 +66,12 @@ enum { BM_PAGE_TOKENS = 64, BM_ATTN_SPAN = 1024, BM_KV_GROUP = 32 };     /* posi
  * with room for an even number of dimensions, and behind each its scales: INT16 [64]; INT8 of K [64/16][groups][16 positions], of V
  * [groups][64]. Fresh pages are zeroed, so that masked positions hold finite values. */
 size_t bm_kv_page_bytes(bm_kv_type type, int n_kv_heads, int head_dim_k, int head_dim_v);     /* one layer, one page */
-size_t bm_kv_side_bytes(bm_kv_type type, int head_dim);     /* K, or V, of one head: where V begins behind K */
+/* K, or V, of one head: where V begins behind K. The type is that of K, or of V, alone. */
+size_t bm_kv_side_bytes(bm_kv_type type, int head_dim);
 
-/* Put one token's k and v of one kv-head, rounded already, at place `slot` of a page of INT16. */
-void bm_kv_place_int16(void *head_k, size_t v_offset, int slot, const int16_t *k, float k_scale, const int16_t *v, float v_scale,
-                       int head_dim_k, int head_dim_v);
+/* Put one token's k, or v, of one kv-head, rounded already, at place `slot` of a page of INT16. */
+void bm_kv_place_k16(void *head_k, int slot, const int16_t *k, float scale, int head_dim);
+void bm_kv_place_v16(void *head_v, int slot, const int16_t *v, float scale, int head_dim);
 
 /* Attention of query rows against one kv-head over the positions of one span. A query row is one (token, head of the group);
  * row r sees positions [first[r], last[r]] (inclusive), clipped to the span; rows without any position give m = -inf, l = 0. */

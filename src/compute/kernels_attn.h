@@ -36,8 +36,6 @@ LANES void fetch_ahead(const unsigned char *ahead, size_t offset, size_t len_byt
 
 LANES size_t value_bytes(bm_kv_type type) { return type == BM_KV_F32 ? 4 : type == BM_KV_INT8 ? 1 : 2; }
 
-LANES int n_groups_of(int dim) { return (dim + BM_KV_GROUP - 1) / BM_KV_GROUP; }
-
 LANES v16 load_kv(bm_kv_type type, const void *base, size_t at)
 {
     return type == BM_KV_F32 ? v_load((const float *)base + at) : v_load_f16((const uint16_t *)base + at);
@@ -293,7 +291,7 @@ static void attn_span(const bm_attn_span *s)
 {
     attn_work w;
 
-    if (s->type == BM_KV_INT16 || s->type == BM_KV_INT8) {
+    if (is_whole(s->type)) {
         attn16_span(s);
         return;
     }

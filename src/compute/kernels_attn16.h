@@ -137,7 +137,7 @@ LANES void score16_page_of(const bm_attn_span *s, bm_kv_type type, const void *k
 
 static void score16_page(const bm_attn_span *s, const void *k, work16 *w)
 {
-    if (s->type == BM_KV_INT8)
+    if (bm_kv_type_k(s->type) == BM_KV_INT8)
         score16_page_of(s, BM_KV_INT8, k, w);
     else
         score16_page_of(s, BM_KV_INT16, k, w);
@@ -379,9 +379,10 @@ static void attn16_init(const bm_attn_span *s, work16 *w)
 
 static void attn16_span(const bm_attn_span *s)
 {
-    const size_t k_bytes = bm_kv_side_bytes(s->type, s->head_dim_k), v_bytes = bm_kv_side_bytes(s->type, s->head_dim_v);
-    const size_t k_values = 2 * PAGE * value_bytes(s->type) * (size_t)n_pairs_of(s->head_dim_k);
-    const size_t v_values = 2 * PAGE * value_bytes(s->type) * (size_t)n_pairs_of(s->head_dim_v);
+    const bm_kv_type k_type = bm_kv_type_k(s->type), v_type = bm_kv_type_v(s->type);
+    const size_t k_bytes = bm_kv_side_bytes(k_type, s->head_dim_k), v_bytes = bm_kv_side_bytes(v_type, s->head_dim_v);
+    const size_t k_values = 2 * PAGE * value_bytes(k_type) * (size_t)n_pairs_of(s->head_dim_k);
+    const size_t v_values = 2 * PAGE * value_bytes(v_type) * (size_t)n_pairs_of(s->head_dim_v);
     bool begun = false;
     work16 w;
 
@@ -404,7 +405,7 @@ static void attn16_span(const bm_attn_span *s)
             weigh_rows(s, &w, r);
         w.ahead = next != NULL ? next + s->v_offset : NULL;
         fetch16(w.ahead, v_values, v_bytes - v_values);
-        if (s->type == BM_KV_INT8)
+        if (v_type == BM_KV_INT8)
             finish8_page(s, v, &w);
         else
             finish16_page(s, v, &w);

@@ -239,25 +239,32 @@ LANES void quantize_kv(const float *x, int n, int8_t q[BM_KV_GROUP], uint16_t *s
     i_store8(q + 16, v_to_int(v_min(v_max(v_mul(b, inv), low), high)));
 }
 
-static void kv_store8(void *head_k, size_t v_offset, int slot, const float *k, const float *v, int dk, int dv)
-{
-    size_t sub = (size_t)(slot / 16), lane = (size_t)(slot & 15), k_pairs = (size_t)(dk + 1) / 2, v_pairs = (size_t)(dv + 1) / 2;
-    size_t gk = (size_t)(dk + BM_KV_GROUP - 1) / BM_KV_GROUP;
-    int8_t *to_k = head_k, *to_v = (int8_t *)head_k + v_offset, q[BM_KV_GROUP];
-    uint16_t *scale_k = (uint16_t *)(void *)(to_k + 2 * BM_PAGE_TOKENS * k_pairs) + sub * gk * 16 + lane;
-    uint16_t *scale_v = (uint16_t *)(void *)(to_v + 2 * BM_PAGE_TOKENS * v_pairs) + slot;
+LANES int n_groups_of(int dim) { return (dim + BM_KV_GROUP - 1) / BM_KV_GROUP; }
 
-    to_k += 2 * (sub * k_pairs * 16 + lane);
-    to_v += 2 * (slot / 2 * dv) + slot % 2;
-    for (int d = 0; d < dk; d += BM_KV_GROUP, scale_k += 16) {
-        quantize_kv(k + d, dk - d < BM_KV_GROUP ? dk - d : BM_KV_GROUP, q, scale_k);
-        for (int i = d; i < dk + dk % 2 && i < d + BM_KV_GROUP; i++)
-            to_k[32 * (i / 2) + i % 2] = q[i - d];
+static void put_k8(int8_t *to, int slot, const float *k, int dim)
+{
+    size_t sub = (size_t)(slot / 16), lane = (size_t)(slot & 15), n_pairs = (size_t)(dim + 1) / 2, n_groups = (size_t)n_groups_of(dim);
+    uint16_t *scale = (uint16_t *)(void *)(to + 2 * BM_PAGE_TOKENS * n_pairs) + sub * n_groups * 16 + lane;
+    int8_t q[BM_KV_GROUP];
+
+    to += 2 * (sub * n_pairs * 16 + lane);
+    for (int d = 0; d < dim; d += BM_KV_GROUP, scale += 16) {
+        quantize_kv(k + d, dim - d < BM_KV_GROUP ? dim - d : BM_KV_GROUP, q, scale);
+        for (int i = d; i < dim + dim % 2 && i < d + BM_KV_GROUP; i++)
+            to[32 * (i / 2) + i % 2] = q[i - d];
     }
-    for (int d = 0; d < dv; d += BM_KV_GROUP, scale_v += BM_PAGE_TOKENS) {
-        quantize_kv(v + d, dv - d < BM_KV_GROUP ? dv - d : BM_KV_GROUP, q, scale_v);
-        for (int i = d; i < dv && i < d + BM_KV_GROUP; i++)
-            to_v[2 * i] = q[i - d];
+}
+
+static void put_v8(int8_t *to, int slot, const float *v, int dim)
+{
+    uint16_t *scale = (uint16_t *)(void *)(to + BM_PAGE_TOKENS * (size_t)(dim + dim % 2)) + slot;
+    int8_t q[BM_KV_GROUP];
+
+    to += 2 * (slot / 2 * dim) + slot % 2;
+    for (int d = 0; d < dim; d += BM_KV_GROUP, scale += BM_PAGE_TOKENS) {
+        quantize_kv(v + d, dim - d < BM_KV_GROUP ? dim - d : BM_KV_GROUP, q, scale);
+        for (int i = d; i < dim && i < d + BM_KV_GROUP; i++)
+            to[2 * i] = q[i - d];
     }
 }
 
@@ -288,14 +295,6 @@ LANES float round_row(int16_t *out, const float *x, int n)
     return largest / 4095;
 }
 
-static void kv_store16(void *head_k, size_t v_offset, int slot, const float *k, const float *v, int dk, int dv)
-{
-    int16_t row_k[KV_DIM_MAX], row_v[KV_DIM_MAX];
-    float scale_k = round_row(row_k, k, dk), scale_v = round_row(row_v, v, dv);
-
-    bm_kv_place_int16(head_k, v_offset, slot, row_k, scale_k, row_v, scale_v, dk, dv);
-}
-
 static float put_int16(int16_t *out, const float *x, int n)
 {
     int16_t row[KV_DIM_MAX];
@@ -305,18 +304,29 @@ static float put_int16(int16_t *out, const float *x, int n)
     return scale;
 }
 
+LANES bool is_whole(bm_kv_type type) { return type == BM_KV_INT8 || type == BM_KV_INT16 || type == BM_KV_INT16_8; }
+
+static void put_whole(bm_kv_type type, void *head, int slot, const float *x, int dim, bool is_k)
+{
+    int16_t row[KV_DIM_MAX];
+
+    if (type == BM_KV_INT8) {
+        (is_k ? put_k8 : put_v8)(head, slot, x, dim);
+        return;
+    }
+    float scale = round_row(row, x, dim);
+    (is_k ? bm_kv_place_k16 : bm_kv_place_v16)(head, slot, row, scale, dim);
+}
+
 static void kv_store(bm_kv_type type, void *head_k, size_t v_offset, int slot, const float *k, const float *v, int head_dim_k,
                      int head_dim_v)
 {
     size_t at = (size_t)(slot / 16) * (size_t)head_dim_k * 16 + (size_t)(slot & 15);
     unsigned char *head_v = (unsigned char *)head_k + v_offset;
 
-    if (type == BM_KV_INT16) {
-        kv_store16(head_k, v_offset, slot, k, v, head_dim_k, head_dim_v);
-        return;
-    }
-    if (type == BM_KV_INT8) {
-        kv_store8(head_k, v_offset, slot, k, v, head_dim_k, head_dim_v);
+    if (is_whole(type)) {
+        put_whole(bm_kv_type_k(type), head_k, slot, k, head_dim_k, true);
+        put_whole(bm_kv_type_v(type), head_v, slot, v, head_dim_v, false);
         return;
     }
     if (type == BM_KV_F32) {

@@ -42,10 +42,10 @@ static void apply_temperature(const bm_walk *w, int64_t t, float *head)
         w->k->scale(head, 1 + h->temp_scale * logf(1 + floorf((float)w->step->position[t] / (float)h->temp_len)), h->head_k);
 }
 
-/* KV in int8 is kept rotated: see kernels.h. */
-static void rotate_for_kv(const bm_walk *w, float *head, int n)
+/* What is kept in int8 is kept rotated: see kernels.h. `type` is that of K, which q follows, or of V, which the output follows. */
+static void rotate_for_kv(const bm_walk *w, bm_kv_type type, float *head, int n)
 {
-    if (w->model->kv_type == BM_KV_INT8)
+    if (type == BM_KV_INT8)
         w->k->rotate(head, n);
 }
 
@@ -67,7 +67,7 @@ static void q_item(const bm_walk *w, int layer, int head, int n_heads, int64_t t
                 bm_norm_apply(w, &l->q_norm, x, x, h->head_k);
             rotate(w, h->layers[layer].rope, t, x);
             apply_temperature(w, t, x);
-            rotate_for_kv(w, x, h->head_k);
+            rotate_for_kv(w, bm_kv_type_k(w->model->kv_type), x, h->head_k);
         }
 }
 
@@ -101,8 +101,8 @@ static void kv_item(const bm_walk *w, int layer, int head, int n_heads, int64_t 
             if (l->k_norm.weight)
                 bm_norm_apply(w, &l->k_norm, k, k, h->head_k);
             rotate(w, h->layers[layer].rope, t, k);
-            rotate_for_kv(w, k, h->head_k);
-            rotate_for_kv(w, v, h->head_v);
+            rotate_for_kv(w, bm_kv_type_k(m->kv_type), k, h->head_k);
+            rotate_for_kv(w, bm_kv_type_v(m->kv_type), v, h->head_v);
             w->k->kv_store(m->kv_type, kv_head(w, layer, w->step->run[t], pos / BM_PAGE_TOKENS, head + i), m->kv_v_offset,
                            pos % BM_PAGE_TOKENS, k, v, h->head_k, h->head_v);
         }
@@ -226,7 +226,7 @@ static void finish_row(const bm_walk *w, const float *acc, float l, float *out, 
 
     for (int i = 0; i < n; i++)
         out[i] = acc[i] * inv;
-    rotate_for_kv(w, out, n);
+    rotate_for_kv(w, bm_kv_type_v(w->model->kv_type), out, n);
 }
 
 /* Can the worker that computed a head's output quantise it too? */

@@ -115,9 +115,13 @@ static int prepare(bm_model *m, const bm_gguf *gguf, const bm_model_options *opt
         return bm_fail(err, BM_UNSUPPORTED, "instruction set %s is not built in", bm_isa_name(options->isa));
     if ((rc = bm_hparams_read(&m->h, gguf, err)) < 0 || (rc = bm_weights_bind(&m->w, &m->h, gguf, m->f32, err)) < 0)
         return rc;
+    /* A bias makes a few dimensions of all keys so large that 8 bits leave little to tell one key from another. Mean KL divergence of
+     * Qwen2.5-Coder-0.5B from f32 with V in int8 and K in int16, in int8: 0.0007, 0.0048 (both in int16: 0.0006). */
+    if (m->kv_type == BM_KV_INT8 && bm_gguf_find_tensor(gguf, "blk.0.attn_k.bias") != NULL)
+        m->kv_type = BM_KV_INT16_8;
     m->kv_head_bytes = bm_kv_page_bytes(m->kv_type, 1, m->h.head_k, m->h.head_v);
     m->kv_layer_bytes = bm_kv_page_bytes(m->kv_type, m->h.n_kv_heads, m->h.head_k, m->h.head_v);
-    m->kv_v_offset = bm_kv_side_bytes(m->kv_type, m->h.head_k);
+    m->kv_v_offset = bm_kv_side_bytes(bm_kv_type_k(m->kv_type), m->h.head_k);
     find_needs(m, gguf);
     fill_info(&m->info, m, gguf);
     return 0;

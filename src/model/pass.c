@@ -186,7 +186,7 @@ int bm_pass_new(bm_pass **out, const bm_model *model, const bm_pass_options *opt
         options->max_rank < 0)
         return bm_fail(err, BM_INVALID, "a pass of %d tokens on %d threads with rank %d is not possible", options->max_tokens,
                        options->n_threads, options->max_rank);
-    if (model->kv_type == BM_KV_INT8)
+    if (bm_kv_type_v(model->kv_type) == BM_KV_INT8)
         return bm_fail(err, BM_UNSUPPORTED, "training keeps K and V in int16, f16 or f32; the model was opened with KV in int8");
     len_bytes = bm_pass_bytes(model, options) - sizeof *p;
     if (!(p = bm_zalloc(sizeof *p)) || !(memory = bm_zalloc(len_bytes + 63))) {

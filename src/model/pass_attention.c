@@ -157,9 +157,10 @@ static void make_pages(const bm_train_walk *w, int layer, int kv, int64_t begin,
         int64_t row = kv * (int64_t)w->n_tokens + at;
         w->own->pages[page] = memory;
         if (m->kv_type == BM_KV_INT16) {
-            for (int i = 0; i < (int)n; i++, row++)
-                bm_kv_place_int16(memory, m->kv_v_offset, i, (const int16_t *)s->k + row * ek, s->k_scale[row],
-                                  (const int16_t *)s->v + row * ev, s->v_scale[row], (int)ek, (int)ev);
+            for (int i = 0; i < (int)n; i++, row++) {
+                bm_kv_place_k16(memory, i, (const int16_t *)s->k + row * ek, s->k_scale[row], (int)ek);
+                bm_kv_place_v16(memory + m->kv_v_offset, i, (const int16_t *)s->v + row * ev, s->v_scale[row], (int)ev);
+            }
             continue;
         }
         kept_kv(w, s->k, s->k_scale, row, k, n, (int)ek);

@@ -475,47 +475,45 @@ static void fill_pages(attention *a, const bm_kernels *kern)
                        a->s.head_dim_k, a->s.head_dim_v);
 }
 
-/* k and v become what the pages of int8 hold of them: within half a step of the group's scale. */
-static void read_back(attention *a)
+/* What the page has in place of x[p * dim + d]: within half a step of its scale. */
+static void take(float *x, float value, float scale)
 {
-    int dk = a->s.head_dim_k, dv = a->s.head_dim_v, gk = (dk + 31) / 32;
+    assert_near(value, *x, 0.51f * scale);
+    *x = value;
+}
+
+/* k becomes what the pages of int8 or int16 hold of it, and v. */
+static void read_keys(attention *a, bm_kv_type type)
+{
+    int dim = a->s.head_dim_k, n_groups = (dim + 31) / 32;
 
     for (int p = 0; p < a->n_positions; p++) {
-        const int8_t *k = a->pages[p / 64], *v = k + a->s.v_offset;
-        const uint16_t *sk = (const uint16_t *)(const void *)(k + 64 * (dk + dk % 2));
-        const uint16_t *sv = (const uint16_t *)(const void *)(v + 64 * (dv + dv % 2));
+        const int8_t *k8 = a->pages[p / 64];
+        const int16_t *k16 = a->pages[p / 64];
+        const uint16_t *scales8 = (const uint16_t *)(const void *)(k8 + 64 * (dim + dim % 2));
+        const float *scales16 = (const float *)(const void *)(k16 + 64 * (dim + dim % 2));
         int sub = p % 64 / 16, lane = p % 16;
-        for (int d = 0; d < dk; d++) {
-            float scale = bm_f16_to_f32(sk[16 * (sub * gk + d / 32) + lane]), x = (float)k[((sub * ((dk + 1) / 2) + d / 2) * 16 + lane) * 2 + d % 2] * scale;
-            assert_near(x, a->k[p * dk + d], 0.51f * scale);
-            a->k[p * dk + d] = x;
-        }
-        for (int d = 0; d < dv; d++) {
-            float scale = bm_f16_to_f32(sv[d / 32 * 64 + p % 64]), x = (float)v[(p % 64 / 2 * dv + d) * 2 + p % 2] * scale;
-            assert_near(x, a->v[p * dv + d], 0.51f * scale);
-            a->v[p * dv + d] = x;
+        for (int d = 0; d < dim; d++) {
+            int at = ((sub * ((dim + 1) / 2) + d / 2) * 16 + lane) * 2 + d % 2;
+            float scale = type == BM_KV_INT8 ? bm_f16_to_f32(scales8[16 * (sub * n_groups + d / 32) + lane]) : scales16[p % 64];
+            take(&a->k[p * dim + d], (float)(type == BM_KV_INT8 ? k8[at] : k16[at]) * scale, scale);
         }
     }
 }
 
-/* The same for int16. */
-static void read_back16(attention *a)
+static void read_values(attention *a, bm_kv_type type)
 {
-    int dk = a->s.head_dim_k, dv = a->s.head_dim_v;
+    int dim = a->s.head_dim_v;
 
     for (int p = 0; p < a->n_positions; p++) {
-        const int16_t *k = a->pages[p / 64], *v = k + a->s.v_offset / 2;
-        float sk = ((const float *)(const void *)(k + 64 * (dk + dk % 2)))[p % 64];
-        float sv = ((const float *)(const void *)(v + 64 * (dv + dv % 2)))[p % 64];
-        for (int d = 0; d < dk; d++) {
-            float x = (float)k[((p % 64 / 16 * ((dk + 1) / 2) + d / 2) * 16 + p % 16) * 2 + d % 2] * sk;
-            assert_near(x, a->k[p * dk + d], 0.501f * sk);
-            a->k[p * dk + d] = x;
-        }
-        for (int d = 0; d < dv; d++) {
-            float x = (float)v[(p % 64 / 2 * dv + d) * 2 + p % 2] * sv;
-            assert_near(x, a->v[p * dv + d], 0.501f * sv);
-            a->v[p * dv + d] = x;
+        const int8_t *v8 = (const int8_t *)a->pages[p / 64] + a->s.v_offset;
+        const int16_t *v16 = (const int16_t *)(const void *)v8;
+        const uint16_t *scales8 = (const uint16_t *)(const void *)(v8 + 64 * (dim + dim % 2));
+        const float *scales16 = (const float *)(const void *)(v16 + 64 * (dim + dim % 2));
+        for (int d = 0; d < dim; d++) {
+            int at = (p % 64 / 2 * dim + d) * 2 + p % 2;
+            float scale = type == BM_KV_INT8 ? bm_f16_to_f32(scales8[d / 32 * 64 + p % 64]) : scales16[p % 64];
+            take(&a->v[p * dim + d], (float)(type == BM_KV_INT8 ? v8[at] : v16[at]) * scale, scale);
         }
     }
 }
@@ -536,7 +534,7 @@ static void round_queries(attention *a)
 static attention *new_attention(rng *r, bm_kv_type type, int dk, int dv, int n_rows, int n_positions, int window)
 {
     attention *a = bm_zalloc(sizeof *a);
-    size_t k_bytes = bm_kv_side_bytes(type, dk);
+    size_t k_bytes = bm_kv_side_bytes(bm_kv_type_k(type), dk);
     int n_pages = (n_positions + 63) / 64;
 
     a->n_positions = n_positions;
@@ -564,12 +562,11 @@ static attention *new_attention(rng *r, bm_kv_type type, int dk, int dv, int n_r
                            .last = a->last, .scale = 0.125f, .span_begin = 0, .span_end = n_positions,
                            .pages = (const void *const *)a->pages, .v_offset = k_bytes, .m = a->m, .l = a->l, .acc = a->accs };
     fill_pages(a, ref());
-    if (type == BM_KV_INT8)
-        read_back(a);
-    if (type == BM_KV_INT16)
-        read_back16(a);
-    if (type == BM_KV_INT16 || type == BM_KV_INT8)
+    if (type != BM_KV_F32 && type != BM_KV_F16) {
+        read_keys(a, bm_kv_type_k(type));
+        read_values(a, bm_kv_type_v(type));
         round_queries(a);                        /* what is left is the rounding of probabilities */
+    }
     return a;
 }
 
@@ -613,7 +610,7 @@ static void naive_attention(const attention *a, int row, double *out)
 static void attention_is_right_against_doubles(void **state)
 {
     static const int dims[][2] = { { 64, 64 }, { 16, 32 }, { 128, 128 }, { 10, 6 }, { 80, 80 } };
-    const double bound[BM_KV_TYPE_COUNT] = { 4e-6, 4e-6, 5e-4, 5e-4 };
+    const double bound[BM_KV_TYPE_COUNT] = { 4e-6, 4e-6, 5e-4, 5e-4, 5e-4 };
     rng r = { 19 };
     double want[128];
     float got[128];
@@ -768,8 +765,9 @@ static void what_is_not_finite_shows_where_it_is_seen(void **state)
 
     (void)state;
     k[n_tables++] = ref();
-    for (int i = 0; i < 12; i++) {
-        bm_kv_type type = i / 6 ? BM_KV_INT16 : BM_KV_INT8;
+    for (int i = 0; i < 18; i++) {
+        static const bm_kv_type types[] = { BM_KV_INT8, BM_KV_INT16, BM_KV_INT16_8 };
+        bm_kv_type type = types[i / 6];
         attention *a = new_attention(&r, type, 64, 64, 9, 200, 0);
         (i % 2 ? a->k : a->v)[150 * 64 + 7] = bad[i % 6 / 2];
         for (int row = 0; row < 9; row++)
