@@ -352,7 +352,7 @@ int cmd_serve(int argc, char **argv)
         { "ctx", "-c", CLI_INT, &s.ctx, 0, 16777216, "N", "tokens of context (default: the largest that fits, at most the\n"
           "model's own)" },
         { "parallel", "-np", CLI_INT, &s.parallel, 1, 1024, "N", "sequences with full context that shall fit (default 4)" },
-        { "kv-type", NULL, CLI_STR, &s.kv_type, 0, 0, "TYPE", "of the KV cache: int16 (default), f16, or int8: half the memory" },
+        { "kv-type", NULL, CLI_STR, &s.kv_type, 0, 0, "TYPE", "of the KV cache: int16 (default), f16, or int8: half the memory,\nthree quarters where keys have biases" },
         { "threads", "-t", CLI_INT, &s.threads, 0, 1024, "N", "threads (default: the cores this process may use)" },
         { "adapter-memory", NULL, CLI_INT, &s.adapter_mib, 0, 1 << 24, "MIB",
           "of mounted adapters; those not used for longest make room\n(default: an eighth of what is available)" },
