@@ -14,15 +14,20 @@ typedef struct quant_block {
     int64_t at;                  /* in the arrays of bm_acts that have an entry per block */
 } quant_block;
 
+/* -128 * sum. Sums of what is not finite wrap; its scale is NaN and makes all of it NaN. */
+LANES int32_t offset_of(uint32_t sum) { return (int32_t)(0u - 128u * sum); }
+
 LANES void put_block(bm_acts *a, int64_t at, float scale, int32_t sum0, int32_t sum1)
 {
+    uint32_t sum = (uint32_t)sum0 + (uint32_t)sum1;
+
     a->scale[at] = scale;
     a->sum16[2 * at] = (int16_t)sum0;
     a->sum16[2 * at + 1] = (int16_t)sum1;
-    a->offset16[2 * at] = -128 * sum0;
-    a->offset16[2 * at + 1] = -128 * sum1;
-    a->offset32[at] = -128 * (sum0 + sum1);
-    a->scaled_sum[at] = scale * (float)(sum0 + sum1);
+    a->offset16[2 * at] = offset_of((uint32_t)sum0);
+    a->offset16[2 * at + 1] = offset_of((uint32_t)sum1);
+    a->offset32[at] = offset_of(sum);
+    a->scaled_sum[at] = scale * (float)(int32_t)sum;
 }
 
 /* The 32 values x0 x1 rounded to multiples of largest / top; *scale is the least-squares fit to them. Returns the squared error. */

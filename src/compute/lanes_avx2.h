@@ -215,23 +215,21 @@ LANES float v_largest(v16 x)
     c = _mm_max_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
 }
-/* The trees of v_sum and v_largest for 16 vectors at once: at each level halves of two vectors meet in one. */
-LANES __m256 join8(__m256 low, __m256 high, int largest) { return largest ? _mm256_max_ps(low, high) : _mm256_add_ps(low, high); }
-LANES __m256 reduce2(v16 x, v16 y, int largest)          /* four partials of each in its half */
+/* The tree of v_largest for 16 vectors at once: at each level halves of two vectors meet in one. */
+LANES __m256 largest2(v16 x, v16 y)          /* four partials of each in its half */
 {
-    __m256 a = join8(x.a, x.b, largest), b = join8(y.a, y.b, largest);
-    return join8(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31), largest);
+    __m256 a = _mm256_max_ps(x.a, x.b), b = _mm256_max_ps(y.a, y.b);
+    return _mm256_max_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
 }
-LANES __m256 reduce8(const v16 *in, int largest)
+LANES __m256 largest8(const v16 *in)
 {
-    __m256 a = reduce2(in[0], in[4], largest), b = reduce2(in[1], in[5], largest);
-    __m256 c = reduce2(in[2], in[6], largest), d = reduce2(in[3], in[7], largest);
-    __m256 ab = join8(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xEE), largest);
-    __m256 cd = join8(_mm256_shuffle_ps(c, d, 0x44), _mm256_shuffle_ps(c, d, 0xEE), largest);
-    return join8(_mm256_shuffle_ps(ab, cd, 0x88), _mm256_shuffle_ps(ab, cd, 0xDD), largest);
+    __m256 a = largest2(in[0], in[4]), b = largest2(in[1], in[5]);
+    __m256 c = largest2(in[2], in[6]), d = largest2(in[3], in[7]);
+    __m256 ab = _mm256_max_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xEE));
+    __m256 cd = _mm256_max_ps(_mm256_shuffle_ps(c, d, 0x44), _mm256_shuffle_ps(c, d, 0xEE));
+    return _mm256_max_ps(_mm256_shuffle_ps(ab, cd, 0x88), _mm256_shuffle_ps(ab, cd, 0xDD));
 }
-LANES v16 v_sums(const v16 *in) { return (v16){ reduce8(in, 0), reduce8(in + 8, 0) }; }
-LANES v16 v_largests(const v16 *in) { return (v16){ reduce8(in, 1), reduce8(in + 8, 1) }; }
+LANES v16 v_largests(const v16 *in) { return (v16){ largest8(in), largest8(in + 8) }; }
 /* shuffle_ps takes 4 + 4 within each half: the 64-bit permutation puts the quarters in order. */
 LANES __m256 in_order(__m256 x) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xD8)); }
 LANES void pairs8(const float *p, __m256 *even, __m256 *odd)

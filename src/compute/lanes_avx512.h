@@ -97,24 +97,21 @@ LANES float v_largest(v16 a)
     c = _mm_max_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
 }
-/* The trees of v_sum and v_largest for 16 vectors at once: at each level halves of two vectors meet in one. */
-LANES v16 v_join(v16 low, v16 high, int largest) { return largest ? _mm512_max_ps(low, high) : _mm512_add_ps(low, high); }
-LANES v16 v_reduce4(v16 a, v16 b, v16 c, v16 d, int largest)         /* four partials of each in its quarter */
+/* The tree of v_largest for 16 vectors at once: at each level halves of two vectors meet in one. */
+LANES v16 v_largest4(v16 a, v16 b, v16 c, v16 d)         /* four partials of each in its quarter */
 {
-    v16 ab = v_join(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE), largest);
-    v16 cd = v_join(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xEE), largest);
-    return v_join(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD), largest);
+    v16 ab = _mm512_max_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+    v16 cd = _mm512_max_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xEE));
+    return _mm512_max_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD));
 }
-LANES v16 v_reduce16(const v16 *in, int largest)
+LANES v16 v_largests(const v16 *in)
 {
-    v16 a = v_reduce4(in[0], in[4], in[8], in[12], largest), b = v_reduce4(in[1], in[5], in[9], in[13], largest);
-    v16 c = v_reduce4(in[2], in[6], in[10], in[14], largest), d = v_reduce4(in[3], in[7], in[11], in[15], largest);
-    v16 ab = v_join(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xEE), largest);
-    v16 cd = v_join(_mm512_shuffle_ps(c, d, 0x44), _mm512_shuffle_ps(c, d, 0xEE), largest);
-    return v_join(_mm512_shuffle_ps(ab, cd, 0x88), _mm512_shuffle_ps(ab, cd, 0xDD), largest);
+    v16 a = v_largest4(in[0], in[4], in[8], in[12]), b = v_largest4(in[1], in[5], in[9], in[13]);
+    v16 c = v_largest4(in[2], in[6], in[10], in[14]), d = v_largest4(in[3], in[7], in[11], in[15]);
+    v16 ab = _mm512_max_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xEE));
+    v16 cd = _mm512_max_ps(_mm512_shuffle_ps(c, d, 0x44), _mm512_shuffle_ps(c, d, 0xEE));
+    return _mm512_max_ps(_mm512_shuffle_ps(ab, cd, 0x88), _mm512_shuffle_ps(ab, cd, 0xDD));
 }
-LANES v16 v_sums(const v16 *in) { return v_reduce16(in, 0); }
-LANES v16 v_largests(const v16 *in) { return v_reduce16(in, 1); }
 LANES v16 low_pairs(v16 a, v16 b) { return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); }
 LANES v16 high_pairs(v16 a, v16 b) { return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); }
 LANES void v_transpose(v16 *m)

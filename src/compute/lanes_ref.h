@@ -136,8 +136,7 @@ LANES float v_largest(v16 a)
             a.f[e] = a.f[e] > a.f[e + step] ? a.f[e] : a.f[e + step];
     return a.f[0];
 }
-/* Lane e: v_sum or v_largest of in[e]. */
-LANES v16 v_sums(const v16 *in) { v16 r; EACH r.f[e] = v_sum(in[e]); return r; }
+/* Lane e: v_largest of in[e]. */
 LANES v16 v_largests(const v16 *in) { v16 r; EACH r.f[e] = v_largest(in[e]); return r; }
 LANES void v_load_pairs(const float *p, v16 *even, v16 *odd) { EACH even->f[e] = p[2 * e], odd->f[e] = p[2 * e + 1]; }
 LANES void v_store_pairs(float *p, v16 even, v16 odd) { EACH p[2 * e] = even.f[e], p[2 * e + 1] = odd.f[e]; }
