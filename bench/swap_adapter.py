@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Does a swap of an adapter delay streams? Four clients stream from the base; meanwhile an adapter is mounted (another content under
-the same name each time, so that it is read, checked and packed anew) and unmounted again, `--swaps` times.
+"""Does a swap of an adapter delay streams? Four clients stream from the base; meanwhile two adapters are mounted in turn, `--swaps`
+times, where there is memory for one of them: each is read, checked and packed anew, and the other goes.
 
-Prints one JSON line: the gaps between the pieces of all streams, in milliseconds, in windows with a swap and without, and how many
-steps (median gap without) the longest gap is; `wakes` says how long a thread of this client that only sleeps was kept waiting, for
+Prints one JSON line: the gaps between the pieces of all streams, in milliseconds, in windows with a swap and without, and by how many
+steps (median gap without) they are longer; `wakes` says how long a thread of this client that only sleeps was kept waiting, for
 no gap can be told better than that. Target: no gap of a stream is more than one step longer than those without swaps.
 
     bench/swap_adapter.py --model ~/.cache/baimo-models/smollm2.gguf --adapters DIR1 DIR2
@@ -41,17 +41,14 @@ def summary(gaps):
     return {"n": len(gaps), "p50": percentile(gaps, .5), "p99": percentile(gaps, .99), "longest": gaps[-1]}
 
 
-def measure(a, url, env):
+def measure(a, url):
     swaps, wakes, done = [], [], threading.Event()
 
     def swap():
         time.sleep(a.pause)
         for i in range(a.swaps):
             begin = time.perf_counter()
-            subprocess.run([a.program, "shelf", "add", a.adapters[i % 2], "--base", a.name, "--name", "swapped"], env=env, check=True,
-                           capture_output=True)
-            call(url, "POST", "/adapters", {"name": "swapped"})
-            call(url, "DELETE", "/adapters/swapped")
+            call(url, "POST", "/adapters", {"name": f"swapped{i % 2}"})
             swaps.append((begin, time.perf_counter()))
             time.sleep(a.pause)
         done.set()
@@ -73,7 +70,7 @@ def measure(a, url, env):
     without, beside = summary(apart), summary(during)
     return {"case": "swap", "clients": a.clients, "swaps": a.swaps, "swap_ms": percentile(sorted((e - b) * 1000 for b, e in swaps), .5),
             "apart": without, "beside": beside, "wakes": summary(wakes),
-            "steps_later": (beside["longest"] - without["p50"]) / without["p50"], "steps_p99": (beside["p99"] - without["p50"]) / without["p50"]}
+            **{f"steps_{k}": (beside[k] - without[k]) / without["p50"] for k in ("p50", "p99", "longest")}}
 
 
 def main():
@@ -84,15 +81,18 @@ def main():
     p.add_argument("--swaps", type=int, default=10)
     p.add_argument("--pause", type=float, default=.5, help="seconds between swaps")
     p.add_argument("--clients", type=int, default=4)
+    p.add_argument("--memory", type=int, default=14, help="MiB of mounted adapters: room for one, not for two")
     a = p.parse_args()
-    a.serve, a.name = [], "swap-base"
+    a.serve, a.name = ["--adapter-memory", str(a.memory)], "swap-base"
     scratch = tempfile.mkdtemp(prefix="baimo-swap-")
     env = {**os.environ, "BAIMO_HOME": str(pathlib.Path(scratch, "home"))}
     subprocess.run([a.program, "shelf", "add", a.model, "--name", a.name], env=env, check=True, capture_output=True)
+    for i, path in enumerate(a.adapters):
+        subprocess.run([a.program, "shelf", "add", path, "--base", a.name, "--name", f"swapped{i}"], env=env, check=True, capture_output=True)
     server, url = start_server(a, env)
     try:
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else {n: round(x, 3) for n, x in v.items()} if isinstance(v, dict) else v
-                          for k, v in measure(a, url, env).items()}))
+                          for k, v in measure(a, url).items()}))
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
