@@ -163,7 +163,7 @@ def dpo(o):
     events, _ = train_ours(o, "dpo-ours", {"path": os.path.abspath(o.dpo)}, valid_share=0.2, lr=min(o.lr, 5e-5), max_length=768,
                            batch_size=4)
     valid = [e for e in events if e["event"] == "valid"]
-    print(json.dumps({"task": "dpo", "pairs": events[0]["data"], "before": {"margin": 0.0},
+    print(json.dumps({"task": "dpo", "pairs": next(e["data"] for e in events if e["event"] == "start"), "before": {"margin": 0.0},
                       "after": {"margin": valid[-1]["valid_margin"], "accuracy": valid[-1]["valid_accuracy"]},
                       "margins": [e["valid_margin"] for e in valid], "holds": valid[-1]["valid_margin"] > 0}), flush=True)
 
