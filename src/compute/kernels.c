@@ -90,14 +90,6 @@ void bm_kv_place_v16(void *head_v, int slot, const int16_t *v, float scale, int 
         to[2 * d] = v[d];
 }
 
-const char *bm_kv_type_name(bm_kv_type type)
-{
-    static const char *const names[] = { [BM_KV_F32] = "f32", [BM_KV_F16] = "f16", [BM_KV_INT8] = "int8", [BM_KV_INT16] = "int16",
-                                         [BM_KV_INT16_8] = "int16 of K, int8 of V" };
-
-    return names[type];
-}
-
 int bm_kv_type_find(bm_kv_type *out, const char *name, bm_error *err)
 {
     if (strcmp(name, "int16") == 0)

@@ -50,14 +50,13 @@ void   bm_acts_place(bm_acts *a, void *memory, int64_t max_tokens, int64_t n_col
 
 /* INT8: per position and BM_KV_GROUP dimensions one f16 scale; a value is (float)q * (float)scale, q in [-127, 127], scale the
  * largest magnitude / 127. Callers rotate q, k and v before (and what comes out, after): a few dimensions of a head are far larger
- * than the rest, and spread over the group they cost all of it less. */
-/* INT16: per position and head one f32 scale, the largest magnitude / 4095; a value is (float)q * scale, q in [-4095, 4095].
- * Attention rounds its query rows likewise, so that its products are sums of whole numbers. */
-/* INT16_8: K as in INT16, V as in INT8. */
+ * than the rest, and spread over the group they cost all of it less.
+ * INT16: per position and head one f32 scale, the largest magnitude / 4095; a value is (float)q * scale, q in [-4095, 4095].
+ * Attention rounds its query rows likewise, so that its products are sums of whole numbers.
+ * INT16_8: K as in INT16, V as in INT8: what a model whose keys have biases makes of INT8. */
 typedef enum bm_kv_type { BM_KV_F32, BM_KV_F16, BM_KV_INT8, BM_KV_INT16, BM_KV_INT16_8, BM_KV_TYPE_COUNT } bm_kv_type;
 bm_kv_type bm_kv_type_k(bm_kv_type type);                /* of K alone, and of V: what is not INT16_8 is both */
 bm_kv_type bm_kv_type_v(bm_kv_type type);
-const char *bm_kv_type_name(bm_kv_type type);            /* "f32" "f16" "int8" "int16" */
 int  bm_kv_type_find(bm_kv_type *out, const char *name, bm_error *err);     /* int16, int8 or f16; BM_INVALID names them */
 enum { BM_PAGE_TOKENS = 64, BM_ATTN_SPAN = 1024, BM_KV_GROUP = 32 };     /* positions per page, per partial of attention */
 

@@ -1,9 +1,9 @@
 /* pass_attention.c - grouped-query attention in training: the forward of attention.c over the segments of a row, and back.
  *
- * Forward keeps q, K and V, these two in the cache's type, and per row the log of the sum of exp. Each item lays a segment's K and V out in pages
- * as serving would have them, so that the same kernel adds up in the same order: the bits are those of serving. Backward makes the
- * scores again, tile by tile (FlashAttention, arXiv 2205.14135, algorithm 4), from q, K and V as its products took them. The
- * gradient passes through the roundings of q, K, V and, with int16, of the probabilities unchanged. */
+ * Forward keeps q, K and V, these two in the cache's type, and per row the log of the sum of exp. Each item lays a segment's K and
+ * V out in pages as serving would have them, so that the same kernel adds up in the same order: the bits are those of serving.
+ * Backward makes the scores again, tile by tile (FlashAttention, arXiv 2205.14135, algorithm 4), from q, K and V as its products
+ * took them. The gradient passes through the roundings of q, K, V and, with int16, of the probabilities unchanged. */
 #include "model/pass_walk.h"
 
 #include <math.h>
