@@ -99,6 +99,7 @@ typedef struct bm_seq {
     struct bm_seq *leader;       /* PREFILL: waits until that one has computed `common` tokens; NULL: computes itself */
     int32_t common;
     bool looked;                 /* has taken over what was there */
+    int32_t copied;              /* the page that began as a copy of another's; -1: none */
     int32_t grant;               /* tokens of its prompt in the step being built */
     bm_seq_kv kv;
     bm_counts counts;            /* of the worker that samples its rows, during sampling */
@@ -164,6 +165,7 @@ typedef struct bm_want {         /* a row whose logits are needed */
     bm_seq *seq;
     int32_t prompt_index;        /* >= 0: the log-probability of this prompt token; -1: sample */
     int ahead;                   /* guesses before it in its run; the rows of a run follow each other */
+    bool ends;                   /* its request asked for nothing behind it */
     /* result */
     bool sampled;                /* false: a guess before it was wrong */
     int32_t token;               /* -1: not a number */

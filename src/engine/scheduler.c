@@ -223,6 +223,8 @@ static int logits_block(bm_engine *e, bm_loaded *model, int n, bm_error *err)
             bm_gen_push(gen, BM_EVENT_PROMPT, 0)->token = want->token;
             gen->n_prompt_events++;
             record_logprob(gen, want);
+            if (want->ends)
+                bm_gen_end(e, gen, BM_FINISH_LENGTH);
         } else {
             e->new_tokens += !gen->request.uncounted;
             accept_token(e, want->seq, want);
@@ -246,7 +248,7 @@ static void want_row(want_list *list, int32_t row, bm_seq *seq, int32_t prompt_i
     bm_want *want = &list->engine->wants[list->n++];
 
     want->row = row, want->seq = seq, want->prompt_index = prompt_index, want->ahead = ahead;
-    want->token = -1, want->sampled = false;
+    want->token = -1, want->sampled = want->ends = false;
     if (list->n == list->engine->logit_rows)
         flush_wants(list);
 }
@@ -278,8 +280,10 @@ static void after_prefill(want_list *list, bm_seq *seq, int32_t row, int32_t n)
     if (seq->pos < seq->n_tokens || gen->ended)
         return;
     if (r->max_tokens == 0) {
-        flush_wants(list);       /* its prompt events come before its end */
-        if (!gen->ended)
+        bm_want *last = list->n > 0 ? &list->engine->wants[list->n - 1] : NULL;
+        if (last != NULL && last->seq == seq)
+            last->ends = true;   /* its prompt events come before its end */
+        else
             bm_gen_end(list->engine, gen, BM_FINISH_LENGTH);
         return;
     }

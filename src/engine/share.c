@@ -61,7 +61,9 @@ void bm_seq_commit(bm_seq *seq)
     }
 }
 
-/* The page that it was filling stays for who begins with the same tokens; one that another choice holds too stays with that. */
+/* The page that it was filling stays for who begins with the same tokens; one that another choice holds too stays with that. Of
+ * patient requests, which are many and short, what they have in common stays already where they copied it from: a page of each
+ * would be fresh memory, and clearing that costs more than computing its few tokens. */
 void bm_seq_keep_part(bm_seq *seq)
 {
     bm_loaded *model = seq->gen->loaded;
@@ -69,7 +71,8 @@ void bm_seq_keep_part(bm_seq *seq)
     int32_t n = computed(seq), i = n / BM_PAGE_TOKENS;
     void *pages[BM_MAX_KV_GROUPS];
 
-    if (n % BM_PAGE_TOKENS == 0 || i != seq->n_path || seq->gen->space.lone != 0)
+    if (n % BM_PAGE_TOKENS == 0 || i != seq->n_path || seq->gen->space.lone != 0 ||
+        (seq->gen->request.patient && seq->copied == i))
         return;
     for (int g = 0; g < n_groups; g++) {
         if (i < seq->page_begin[g] || bm_kv_shared(&model->pools[g], seq->pages[g][i]))
@@ -214,6 +217,7 @@ static void copy_part(bm_engine *e, bm_seq *seq, const find *f)
             seq->page_end[g] = n + 1;
         }
         seq->pos = f->end;
+        seq->copied = n;
     }
     for (int g = 0; g < n_groups && f->part >= 0; g++)
         bm_prefix_release_page(&model->prefix, f->part, g);
@@ -273,6 +277,8 @@ static void look_around(bm_engine *e, bm_seq *seq)
 {
     bm_gen *gen = seq->gen;
 
+    if (!seq->looked)
+        seq->copied = -1;
     seq->looked = true;
     seq->leader = NULL;
     if (!may_take(seq))
