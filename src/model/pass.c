@@ -53,12 +53,16 @@ static void take_row(bm_cursor *c, bm_pass *p)
         p->cos_sin[i] = take_floats(c, t * h->ropes[i].n_rot);
 }
 
-/* A site whose floats lie elsewhere. */
-static void take_site(bm_cursor *c, bm_site *site, int64_t n_tokens, int64_t n_cols, struct bm_act_need need, float *f32)
+/* A site whose floats lie elsewhere, and one for what rounding leaves of them. */
+static void take_site(bm_cursor *c, bm_site site[2], int64_t n_tokens, int64_t n_cols, struct bm_act_need need, float *f32)
 {
-    bm_cursor_take_site(c, site, n_tokens, n_cols, (struct bm_act_need){ .q = need.q });
-    site->need = need;
-    site->acts.f32 = site->f32 = f32;
+    for (int i = 0; i < 2; i++) {
+        void *memory = need.q ? bm_cursor_take(c, (int64_t)bm_acts_bytes(n_tokens, n_cols), 1) : NULL;
+        site[i] = (bm_site){ .need = { .q = need.q, .f32 = need.f32 && i == 0 }, .f32 = i == 0 ? f32 : NULL,
+                             .acts = { .n_tokens = n_tokens, .n_cols = n_cols, .f32 = i == 0 ? f32 : NULL, .f32_stride = n_cols } };
+        if (c->base && need.q)
+            bm_acts_place(&site[i].acts, memory, n_tokens, n_cols);
+    }
 }
 
 static void take_backward(bm_cursor *c, bm_pass *p)
@@ -95,7 +99,7 @@ static void take_head(bm_cursor *c, bm_pass *p)
     if (p->head_rows > p->options.max_tokens)
         p->head_rows = p->options.max_tokens;
     p->hidden = take_floats(c, (int64_t)p->head_rows * h->d_model);
-    take_site(c, &p->head, p->head_rows, h->d_model, p->model->need_head, p->hidden);
+    take_site(c, p->head, p->head_rows, h->d_model, p->model->need_head, p->hidden);
     p->logits = take_floats(c, (int64_t)p->head_rows * h->n_vocab);
     p->head_dy = bm_cursor_take(c, (int64_t)p->grad->dy_bytes(p->head_rows, h->n_vocab, p->exact), 1);
     p->d_hidden = take_floats(c, (int64_t)p->options.max_tokens * h->d_model);
@@ -116,6 +120,8 @@ static void take_scratch(bm_cursor *c, bm_pass_scratch *own, const bm_pass *p)
     own->up = take_floats(c, BM_TOKEN_BLOCK * BM_FFN_COLS);
     own->key = take_floats(c, page * h->head_k);
     own->value = take_floats(c, page * h->head_v);
+    own->rest = take_floats(c, largest(BM_TRAIN_TOKENS * largest(widest, h->n_heads * (int64_t)h->head_v),
+                                       BM_TOKEN_BLOCK * BM_REST_ROWS));
     own->s = take_floats(c, page * page);
     own->ds = take_floats(c, page * page);
     own->back = bm_cursor_take(c, (int64_t)p->grad->scratch_bytes(largest(widest, h->n_vocab), p->exact), 1);
@@ -144,9 +150,9 @@ static void lay_out(bm_cursor *c, bm_pass *p)
         take_saved(c, c->base ? &p->saved[i] : &unsaved, p, y);
     p->norm = take_floats(c, t * d);
     p->ffn = take_floats(c, t * h->d_ff);
-    take_site(c, &p->in, t, d, m->need_in, p->norm);
-    take_site(c, &p->attn, t, (int64_t)h->n_heads * h->head_v, m->need_attn, NULL);
-    take_site(c, &p->down, t, h->d_ff, m->need_ffn, p->ffn);
+    take_site(c, p->in, t, d, m->need_in, p->norm);
+    take_site(c, p->attn, t, (int64_t)h->n_heads * h->head_v, m->need_attn, NULL);
+    take_site(c, p->down, t, h->d_ff, m->need_ffn, p->ffn);
     take_backward(c, p);
     take_head(c, p);
     for (int i = 0; i < p->options.n_threads; i++)
@@ -262,7 +268,7 @@ static void set_row(bm_pass *p, const bm_train_row *row, double *nll)
         }
 }
 
-int bm_pass_forward(bm_pass *pass, bm_team *team, const bm_trainable *adapter, const bm_train_row *row, bool keep, double *nll,
+int bm_pass_forward(bm_pass *pass, bm_team *team, const bm_trainable *adapter, const bm_train_row *row, unsigned flags, double *nll,
                     bm_error *err)
 {
     int rc;
@@ -272,7 +278,9 @@ int bm_pass_forward(bm_pass *pass, bm_team *team, const bm_trainable *adapter, c
         return rc;
     set_row(pass, row, nll);
     pass->adapter = adapter;
-    bm_pass_walk_forward(pass, team, keep);
+    pass->fine = flags & BM_PASS_FINE && !pass->exact;
+    pass->kept = flags & BM_PASS_KEEP;
+    bm_pass_walk_forward(pass, team);
     pass->nll = NULL;
     return 0;
 }

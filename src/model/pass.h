@@ -2,8 +2,9 @@
  *
  * A pass holds the work memory for up to max_tokens tokens. forward runs the arithmetic that serves - packed weights, quantised
  * activations, K and V in the cache's type, A and B packed as a mounted adapter has them - so that a token's loss is what the server
- * says of it; with --precision f32 all of it in f32. It keeps what backward needs; backward adds to the gradients of the trainable
- * adapter, passing roundings unchanged. The base weights are frozen and only read.
+ * says of it; with --precision f32 all of it in f32. Between the two, BM_PASS_FINE multiplies what the 8 bits of an activation leave out
+ * as well: for steps, whose few tokens do not average that noise away. It keeps what backward needs; backward adds to the gradients
+ * of the trainable adapter, passing roundings unchanged. The base weights are frozen and only read.
  * A row is several segments that do not see each other: each begins at position 0. Results do not depend on the threads. */
 #pragma once
 #include "compute/team.h"
@@ -47,8 +48,12 @@ int  bm_pass_new(bm_pass **out, const bm_model *model, const bm_pass_options *op
 void bm_pass_free(bm_pass *pass);
 
 /* adapter NULL: the base alone. nll[t] = -log p(tokens[t] | before it) where target[t], else 0; f32 accumulated in f64 where it sums.
- * The head runs only where there is a target, its logits in chunks of the vocabulary. keep false: no backward will follow. */
-int bm_pass_forward(bm_pass *pass, bm_team *team, const bm_trainable *adapter, const bm_train_row *row, bool keep, double *nll,
+ * The head runs only where there is a target, its logits in chunks of the vocabulary. */
+enum bm_pass_flags {
+    BM_PASS_KEEP = 1,            /* backward may follow */
+    BM_PASS_FINE = 2             /* activations in two parts of 8 bits */
+};
+int bm_pass_forward(bm_pass *pass, bm_team *team, const bm_trainable *adapter, const bm_train_row *row, unsigned flags, double *nll,
                     bm_error *err);
-/* Of the last forward with keep: grads += d(sum_t coef[t] * nll[t]) / d(values). coef[t] is read where target[t]. */
+/* Of the last forward with BM_PASS_KEEP: grads += d(sum_t coef[t] * nll[t]) / d(values). coef[t] is read where target[t]. */
 int bm_pass_backward(bm_pass *pass, bm_team *team, bm_trainable *adapter, const float *coef, bm_error *err);

@@ -38,13 +38,12 @@ static int64_t first_seen(const bm_train_walk *w, int layer, int64_t t)
 
 /* ---- q, k and v ---- */
 
-static void linear_rows(const bm_train_walk *w, int layer, bm_lora_site site, const bm_linear *l, int64_t row, int64_t n_rows,
+static void linear_rows(const bm_train_walk *w, int layer, bm_lora_site lora, const bm_linear *l, int64_t row, int64_t n_rows,
                         int64_t t, int64_t end, float *out, int64_t stride)
 {
     int64_t tile = row / BM_TILE_ROWS, tile_end = tile + (n_rows + BM_TILE_ROWS - 1) / BM_TILE_ROWS;
 
-    bm_linear_part(&w->w, l, &w->p->in, tile, tile_end, t, end, out, stride);
-    bm_train_lora_up(w, layer, site, tile, tile_end, t, end, out, stride);
+    bm_train_linear_part(w, layer, lora, l, w->p->in, tile, tile_end, t, end, out, stride);
 }
 
 /* Head norm (what comes in is kept in raw) and RoPE of one head. */
@@ -244,19 +243,19 @@ void bm_train_attention(const bm_train_walk *w, int layer)
     bm_pass *p = w->p;
     const bm_saved *s = bm_pass_saved(p, layer);
     int64_t o = (int64_t)p->model->h.n_heads * p->model->h.head_v;
-    bm_site out = p->attn;
+    bm_site out[2] = { p->attn[0], p->attn[1] };
     size_t t, end;
 
-    out.f32 = s->attn_out;
-    out.acts.f32 = s->attn_out;
+    out[0].f32 = s->attn_out;
+    out[0].acts.f32 = s->attn_out;
     qkv_phase(w, layer);
     attend_phase(w, layer);
     while (bm_worker_claim(w->w.worker, (size_t)w->n_tokens, BM_TRAIN_TOKENS, &t, &end)) {
-        bm_site_put_rows(w->w.k, &out, (int64_t)t, (int64_t)(end - t), 0, o, s->attn_out + (int64_t)t * o, o);
+        bm_train_put(w, out, (int64_t)t, (int64_t)(end - t), 0, o, s->attn_out + (int64_t)t * o, o);
         bm_train_lora_down(w, layer, BM_LORA_O, s->attn_out, (int64_t)t, (int64_t)end);
     }
     bm_worker_barrier(w->w.worker);
-    bm_train_linear_phase(w, layer, BM_LORA_O, &p->model->w.layers[layer].o, &out, s->y_attn);
+    bm_train_linear_phase(w, layer, BM_LORA_O, &p->model->w.layers[layer].o, out, s->y_attn);
 }
 
 /* ---- backward of attention ---- */

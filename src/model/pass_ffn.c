@@ -22,16 +22,14 @@ static void gate_up_item(const bm_train_walk *w, int layer, int64_t col, int64_t
     int64_t tile = col / BM_TILE_ROWS, tile_end = (col + n + BM_TILE_ROWS - 1) / BM_TILE_ROWS, f = p->model->h.d_ff;
     float *gate = w->own->gate, *up = w->own->up;
 
-    bm_linear_part(&w->w, &l->gate, &p->in, tile, tile_end, t, end, gate, n);
-    bm_train_lora_up(w, layer, BM_LORA_GATE, tile, tile_end, t, end, gate, n);
-    bm_linear_part(&w->w, &l->up, &p->in, tile, tile_end, t, end, up, n);
-    bm_train_lora_up(w, layer, BM_LORA_UP, tile, tile_end, t, end, up, n);
+    bm_train_linear_part(w, layer, BM_LORA_GATE, &l->gate, p->in, tile, tile_end, t, end, gate, n);
+    bm_train_linear_part(w, layer, BM_LORA_UP, &l->up, p->in, tile, tile_end, t, end, up, n);
     for (int64_t i = t; i < end; i++, gate += n, up += n) {
         bm_keep_floats(w, p->exact, s->gate, i * f + col, gate, n);
         bm_keep_floats(w, p->exact, s->up, i * f + col, up, n);
         act_row(w, p->ffn + i * f + col, gate, up, n);
     }
-    bm_site_put_rows(w->w.k, &p->down, t, end - t, col, n, p->ffn + t * f + col, f);
+    bm_train_put(w, p->down, t, end - t, col, n, p->ffn + t * f + col, f);
 }
 
 static void gate_up_phase(const bm_train_walk *w, int layer)
@@ -61,7 +59,7 @@ void bm_train_ffn(const bm_train_walk *w, int layer, bool output)
         bm_worker_barrier(w->w.worker);
     }
     if (output)
-        bm_train_linear_phase(w, layer, BM_LORA_DOWN, &l->down, &w->p->down, bm_pass_saved(w->p, layer)->y_ffn);
+        bm_train_linear_phase(w, layer, BM_LORA_DOWN, &l->down, w->p->down, bm_pass_saved(w->p, layer)->y_ffn);
 }
 
 /* ---- backward ---- */

@@ -135,7 +135,56 @@ static void pack_adapter(const bm_train_walk *w)
 
 /* ---- matrices ---- */
 
-void bm_train_linear_phase(const bm_train_walk *w, int layer, bm_lora_site site, const bm_linear *l, const bm_site *x, float *y)
+static void put_rest(const bm_train_walk *w, bm_site *site, int64_t t, int64_t n_rows, int64_t col, int64_t n, const float *x,
+                     int64_t x_stride)
+{
+    const bm_acts *a = &site[0].acts;
+    float *rest = w->own->rest;
+
+    for (int64_t i = 0; i < n_rows; i++, rest += n, x += x_stride) {
+        const int8_t *q = a->q + (t + i) * a->q_stride + col;
+        const float *scale = a->scale + (t + i) * a->s_stride + col / BM_ACT_BLOCK;
+        for (int64_t j = 0; j < n; j++)
+            rest[j] = x[j] - scale[j / BM_ACT_BLOCK] * (float)q[j];
+    }
+    bm_site_put_rows(w->w.k, &site[1], t, n_rows, col, n, w->own->rest, n);
+}
+
+void bm_train_put(const bm_train_walk *w, bm_site *site, int64_t t, int64_t n_rows, int64_t col, int64_t n, const float *x,
+                  int64_t x_stride)
+{
+    bm_site_put_rows(w->w.k, &site[0], t, n_rows, col, n, x, x_stride);
+    for (int64_t i = 0; i < n_rows && w->p->fine && site[0].need.q; i += BM_TRAIN_TOKENS)
+        put_rest(w, site, t + i, n_rows - i < BM_TRAIN_TOKENS ? n_rows - i : BM_TRAIN_TOKENS, col, n, x + i * x_stride, x_stride);
+}
+
+void bm_train_add_rest(const bm_train_walk *w, const bm_packed *m, const bm_site *site, const float *scale, int64_t tile,
+                       int64_t tile_end, int64_t t, int64_t t_end, float *out, int64_t out_stride)
+{
+    if (!w->p->fine || !bm_qtype_traits(m->type)->quantized)
+        return;
+    for (int64_t step = BM_REST_ROWS / BM_TILE_ROWS; tile < tile_end; tile += step, out += BM_REST_ROWS) {
+        int64_t end = tile + step < tile_end ? tile + step : tile_end, row = tile * BM_TILE_ROWS;
+        int64_t n = (end * BM_TILE_ROWS < m->n_rows ? end * BM_TILE_ROWS : m->n_rows) - row;
+        float *rest = w->own->rest;
+        w->w.k->matmul(m, tile, end, &site[1].acts, t, t_end, bm_rebase(rest, t * BM_REST_ROWS + row), BM_REST_ROWS);
+        for (int64_t i = 0; i < t_end - t; i++, rest += BM_REST_ROWS) {
+            if (scale)
+                w->w.k->scale(rest, *scale, n);
+            w->w.k->add(out + i * out_stride, rest, n);
+        }
+    }
+}
+
+void bm_train_linear_part(const bm_train_walk *w, int layer, bm_lora_site lora, const bm_linear *l, const bm_site *site, int64_t tile,
+                          int64_t tile_end, int64_t t, int64_t t_end, float *out, int64_t out_stride)
+{
+    bm_linear_part(&w->w, l, &site[0], tile, tile_end, t, t_end, out, out_stride);
+    bm_train_add_rest(w, &l->w, site, l->scale, tile, tile_end, t, t_end, out, out_stride);
+    bm_train_lora_up(w, layer, lora, tile, tile_end, t, t_end, out, out_stride);
+}
+
+void bm_train_linear_phase(const bm_train_walk *w, int layer, bm_lora_site lora, const bm_linear *l, const bm_site *site, float *y)
 {
     int64_t n_tokens = w->n_tokens, n_blocks = (n_tokens + BM_TOKEN_BLOCK - 1) / BM_TOKEN_BLOCK, tiles = 4;
     int64_t n_parts = (l->w.n_tiles + tiles - 1) / tiles;
@@ -145,9 +194,7 @@ void bm_train_linear_phase(const bm_train_walk *w, int layer, bm_lora_site site,
         int64_t tile = (int64_t)begin % n_parts * tiles, t = (int64_t)begin / n_parts * BM_TOKEN_BLOCK;
         int64_t tile_end = tile + tiles < l->w.n_tiles ? tile + tiles : l->w.n_tiles, row = tile * BM_TILE_ROWS;
         int64_t t_end = t + BM_TOKEN_BLOCK < n_tokens ? t + BM_TOKEN_BLOCK : n_tokens;
-        float *out = y + t * l->w.n_rows + row;
-        bm_linear_part(&w->w, l, x, tile, tile_end, t, t_end, out, l->w.n_rows);
-        bm_train_lora_up(w, layer, site, tile, tile_end, t, t_end, out, l->w.n_rows);
+        bm_train_linear_part(w, layer, lora, l, site, tile, tile_end, t, t_end, y + t * l->w.n_rows + row, l->w.n_rows);
     }
     bm_worker_barrier(w->w.worker);
 }
@@ -282,7 +329,7 @@ static void enter(const bm_train_walk *w, int layer, const bm_norm *norm, const 
 
     for (int64_t i = t; i < end; i++)
         bm_train_norm(w, norm, p->norm + i * d, x + i * d, d);
-    bm_site_put_rows(w->w.k, &p->in, t, end - t, 0, d, p->norm + t * d, d);
+    bm_train_put(w, p->in, t, end - t, 0, d, p->norm + t * d, d);
     for (int site = first; site <= last; site++)
         bm_train_lora_down(w, layer, (bm_lora_site)site, p->norm, t, end);
 }
@@ -334,9 +381,8 @@ static void forward_worker(bm_worker *worker, void *arg)
     bm_pass_head(&w, p->kept);
 }
 
-void bm_pass_walk_forward(bm_pass *p, bm_team *team, bool keep)
+void bm_pass_walk_forward(bm_pass *p, bm_team *team)
 {
-    p->kept = keep;
     bm_team_run(team, forward_worker, p);
 }
 

@@ -15,6 +15,7 @@
 
 enum {
     BM_TRAIN_TOKENS = 16,        /* tokens of one item where work is shared out by tokens */
+    BM_REST_ROWS = 128,          /* rows of a matrix of which the product with the rest is made at once */
     BM_DEFAULT_RANK = 16
 };
 
@@ -71,6 +72,7 @@ typedef struct bm_pass_scratch { /* one worker's own memory */
     float *row;                  /* [max(D, F, H*Ek, H*Ev)] */
     float *kv;                   /* [BM_TOKEN_BLOCK][bm_attention_kv_unit] */
     float *gate, *up;            /* [BM_TOKEN_BLOCK][BM_FFN_COLS] */
+    float *rest;                 /* [BM_TRAIN_TOKENS][max(D, F, H*Ev)], or products [BM_TOKEN_BLOCK][BM_REST_ROWS] */
     float *key, *value;          /* [64][Ek], [64][Ev] */
     float *s, *ds;               /* [64][64] */
     void *back;                  /* of bm_grad_kernels.matmul_back */
@@ -90,6 +92,7 @@ struct bm_pass {
     int32_t *target_row;         /* [T]: rows whose next token carries loss, ascending */
     const bm_trainable *adapter; /* of the last forward */
     bool kept;                   /* backward may follow */
+    bool fine;                   /* of the last forward: both parts of the sites count */
     double *nll;                 /* the caller's, during forward */
     const float *coef;           /* during backward */
 
@@ -101,7 +104,7 @@ struct bm_pass {
     /* Work memory, [T] rows each. */
     float *norm;                 /* [T][D] of the layer's input */
     float *ffn;                  /* [T][F] act(gate) * up */
-    bm_site in, attn, down;      /* inputs of matrices */
+    bm_site in[2], attn[2], down[2];     /* inputs of matrices, and what rounding leaves of them */
     float *dx;                   /* [T][D] gradient of the residual stream */
     float *g;                    /* [T][D] dY of o or down */
     float *dn;                   /* [T][D] gradient of a norm's output */
@@ -116,7 +119,7 @@ struct bm_pass {
     /* The head, in blocks of rows. */
     int head_rows;               /* at most */
     float *hidden;               /* [head_rows][D] */
-    bm_site head;
+    bm_site head[2];
     float *logits;               /* [head_rows][V] */
     void *head_dy;
     float *d_hidden;             /* [T][D] of nll, one row for each target */
@@ -150,8 +153,18 @@ void bm_train_lora_down(const bm_train_walk *w, int layer, bm_lora_site site, co
 /* out += B u for rows of tiles [tile, tile_end) and tokens [t_begin, t_end); out: of row 16 * tile, token t_begin. */
 void bm_train_lora_up(const bm_train_walk *w, int layer, bm_lora_site site, int64_t tile, int64_t tile_end, int64_t t_begin,
                       int64_t t_end, float *out, int64_t out_stride);
+/* Rows of a site (of two: itself, and what rounding leaves of it) and, in a fine pass, that rest; as bm_site_put_rows. */
+void bm_train_put(const bm_train_walk *w, bm_site *site, int64_t t, int64_t n_rows, int64_t col, int64_t n, const float *x,
+                  int64_t x_stride);
+/* out += the product of the rest (times *scale where there is one); out: of row 16 * tile, token t. */
+void bm_train_add_rest(const bm_train_walk *w, const bm_packed *m, const bm_site *site, const float *scale, int64_t tile,
+                       int64_t tile_end, int64_t t, int64_t t_end, float *out, int64_t out_stride);
+/* bm_linear_part of both parts, and B u of the adapter. */
+void bm_train_linear_part(const bm_train_walk *w, int layer, bm_lora_site lora, const bm_linear *l, const bm_site *site, int64_t tile,
+                          int64_t tile_end, int64_t t, int64_t t_end, float *out, int64_t out_stride);
 /* A whole map into y[T][N], as one phase: claims, and ends with a barrier. */
-void bm_train_linear_phase(const bm_train_walk *w, int layer, bm_lora_site site, const bm_linear *l, const bm_site *x, float *y);
+void bm_train_linear_phase(const bm_train_walk *w, int layer, bm_lora_site lora, const bm_linear *l, const bm_site *site,
+                           float *y);
 
 /* Name map i of the next phase of backward; then its dY in both forms, and du, for tokens [t_begin, t_end) of g. */
 void bm_back_begin(bm_train_walk *w, int i, bm_lora_site site, const bm_linear *l, const float *g);
@@ -179,7 +192,7 @@ void bm_train_ffn(const bm_train_walk *w, int layer, bool output);
 void bm_train_ffn_back(bm_train_walk *w, int layer);
 
 /* The walks: pass_walk.c. */
-void bm_pass_walk_forward(bm_pass *p, bm_team *team, bool keep);
+void bm_pass_walk_forward(bm_pass *p, bm_team *team);
 void bm_pass_walk_backward(bm_pass *p, bm_team *team);
 /* The head and the loss of all targets: pass_head.c. */
 void bm_pass_head(const bm_train_walk *w, bool keep);

@@ -178,7 +178,7 @@ static int take_merges(bm_bpe *bpe, const bm_str *merges, size_t n_merges, char 
 
 static int reserve(bm_bpe *bpe, const bm_str *merges, size_t n_merges, size_t *longest, bm_error *err)
 {
-    size_t n = 256 + (size_t)bpe->vocab->texts.n, slots = n_merges + n_merges / 2 + 16;
+    size_t n = 256 + (size_t)bpe->vocab->texts.n, slots = n_merges + n_merges / 3 + 16;
     int rc;
 
     *longest = bpe->vocab->max_text;

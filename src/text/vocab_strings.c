@@ -29,10 +29,10 @@ static size_t slot_of(const bm_strings *t, const char *s, size_t len, uint64_t h
     }
 }
 
-/* Slots for n strings, two thirds full at most, filled with those that are there. */
+/* Slots for n strings, three quarters full at most, filled with those that are there. */
 static int make_slots(bm_strings *t, size_t n, bm_error *err)
 {
-    size_t n_slots = n + n / 2 + 16;
+    size_t n_slots = n + n / 3 + 16;
     uint64_t *slots = bm_calloc(n_slots, sizeof *slots);
 
     if (slots == NULL)

@@ -9,7 +9,7 @@ static bm_pair_nll *ref_of(bm_trainer *t, const bm_mix_segment *segment)
 }
 
 /* The reference of each pair is the base alone: one more forward, the first time that the pair is seen. */
-static int fill_refs(bm_trainer *t, const bm_train_row *row, const bm_mix_segment *segments, bm_error *err)
+static int fill_refs(bm_trainer *t, const bm_train_row *row, const bm_mix_segment *segments, unsigned flags, bm_error *err)
 {
     bool known = true;
     int rc;
@@ -18,7 +18,7 @@ static int fill_refs(bm_trainer *t, const bm_train_row *row, const bm_mix_segmen
         known = known && !isnan(ref_of(t, &segments[s])->chosen);
     if (known)
         return 0;
-    if ((rc = bm_pass_forward(t->pass, t->team, NULL, row, false, t->nll, err)) < 0)
+    if ((rc = bm_pass_forward(t->pass, t->team, NULL, row, flags, t->nll, err)) < 0)
         return rc;
     for (int s = 0; s + 1 < row->n_segments; s += 2)
         if (isnan(ref_of(t, &segments[s])->chosen))
@@ -56,13 +56,14 @@ int bm_trainer_batch(bm_trainer *t, const bm_batch *batch, bool learn, bm_train_
 {
     int64_t n = t->dpo ? batch->n_examples : batch->n_targets;
     double weight = learn ? n > 0 ? 1 / (double)n : 0 : 1;
+    unsigned fine = learn ? BM_PASS_FINE : 0;        /* what is held back is judged as it will be served */
     int rc;
 
     for (int i = 0; i < batch->n_rows; i++) {
         const bm_train_row *row = &batch->rows[i];
-        if (t->dpo && (rc = fill_refs(t, row, batch->segments[i], err)) < 0)
+        if (t->dpo && (rc = fill_refs(t, row, batch->segments[i], fine, err)) < 0)
             return rc;
-        if ((rc = bm_pass_forward(t->pass, t->team, t->adapter, row, learn, t->nll, err)) < 0)
+        if ((rc = bm_pass_forward(t->pass, t->team, t->adapter, row, learn ? fine | BM_PASS_KEEP : fine, t->nll, err)) < 0)
             return rc;
         if (t->dpo)
             sum_pairs(t, row, batch->segments[i], weight, sums);

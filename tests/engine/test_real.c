@@ -380,7 +380,7 @@ static void prompt_logprobs_equal_the_losses_of_a_training_pass(void **state)
     bm_train_row row = { .tokens = prompt.tokens.ids, .n_tokens = n, .starts = &start_of, .n_segments = 1, .target = target };
     assert_int_equal(bm_team_new(&team, 2, &err), 0);
     assert_int_equal(bm_pass_new(&pass, loaded->model, &(bm_pass_options){ .max_tokens = n, .n_threads = 2 }, &err), 0);
-    assert_int_equal(bm_pass_forward(pass, team, NULL, &row, false, nll, &err), 0);
+    assert_int_equal(bm_pass_forward(pass, team, NULL, &row, 0, nll, &err), 0);
     bm_pass_free(pass);
     bm_team_free(team);
     bm_gen_request r = request_of(&prompt, 0);

@@ -99,12 +99,13 @@ static inline void pass_kit_close(pass_kit *p)
     kit_close(&p->k);
 }
 
-/* Forward and backward of a row whose targets are where coef is not 0; gradients are added up. */
+/* Forward, as fine as a step of training, and backward of a row whose targets are where coef is not 0; gradients are added up.
+ * coef NULL: the forward of serving. */
 static inline void pass_kit_run(pass_kit *p, const bm_train_row *row, const float *coef, double *nll)
 {
     bm_error err = { 0 };
 
-    kit_check(bm_pass_forward(p->pass, p->k.team, p->adapter, row, coef != NULL, nll, &err), &err);
+    kit_check(bm_pass_forward(p->pass, p->k.team, p->adapter, row, coef ? BM_PASS_KEEP | BM_PASS_FINE : 0, nll, &err), &err);
     if (coef)
         kit_check(bm_pass_backward(p->pass, p->k.team, p->adapter, coef, &err), &err);
 }

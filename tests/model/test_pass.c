@@ -160,7 +160,7 @@ static void check_serving(const char *name, bool f32, int n_tokens)
     pass_kit_open_tiny(&p, name, &o);
     const bm_lora_matrix *matrices = bm_trainable_matrices(p.adapter, &n_matrices);
     for (int with = 0; with < 2; with++) {
-        kit_check(bm_pass_forward(p.pass, p.k.team, with ? p.adapter : NULL, &s.row, false, nll, &err), &err);
+        kit_check(bm_pass_forward(p.pass, p.k.team, with ? p.adapter : NULL, &s.row, 0, nll, &err), &err);
         serve(name, f32, &s, with ? matrices : NULL, n_matrices, served);
         worst[with] = 0;
         for (int t = 0; t < n_tokens; t++)
@@ -180,6 +180,40 @@ static void losses_are_those_of_serving(void **state)
     check_serving("qwen3", true, 200);
     check_serving("gemma2", false, 200);
     check_serving("gemma3", true, 200);
+}
+
+static void base_losses(const char *name, const sample *s, bool f32, unsigned flags, double *nll)
+{
+    pass_kit p;
+    bm_error err = { 0 };
+    pass_kit_options o = { .f32 = f32, .n_threads = 2, .max_tokens = s->row.n_tokens, .adapter = { .rank = 1 } };
+
+    pass_kit_open_tiny(&p, name, &o);
+    kit_check(bm_pass_forward(p.pass, p.k.team, NULL, &s->row, flags, nll, &err), &err);
+    pass_kit_close(&p);
+}
+
+/* What is left of the distance is the cache's rounding. */
+static void a_fine_pass_is_near_f32(void **state)
+{
+    static const char *const names[] = { "llama", "qwen2", "gemma2", "gemma3", "mistral3", "qwen3-nvfp4" };
+    double exact[N], fast[N], fine[N];
+    sample s;
+
+    (void)state;
+    sample_init(&s, N, 3);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        double of_fast = 0, of_fine = 0;
+        base_losses(names[i], &s, true, 0, exact);
+        base_losses(names[i], &s, false, 0, fast);
+        base_losses(names[i], &s, false, BM_PASS_FINE, fine);
+        for (int t = 0; t < N; t++) {
+            of_fast += (fast[t] - exact[t]) * (fast[t] - exact[t]);
+            of_fine += (fine[t] - exact[t]) * (fine[t] - exact[t]);
+        }
+        print_message("%-12s losses off f32: served %.1e, fine %.1e\n", names[i], sqrt(of_fast / N), sqrt(of_fine / N));
+        assert_true(of_fast > 0 && sqrt(of_fine) <= 0.1 * sqrt(of_fast));
+    }
 }
 
 static void gradients_add_up_and_no_target_adds_none(void **state)
@@ -255,8 +289,8 @@ static void a_new_adapter_changes_nothing_and_depends_on_its_seed(void **state)
     pass_kit_open_tiny(&p, "llama", &o);
     kit_check(bm_trainable_new(&same, p.k.model, &(bm_trainable_options){ .seed = 7 }, &err), &err);
     kit_check(bm_trainable_new(&other, p.k.model, &(bm_trainable_options){ .seed = 8 }, &err), &err);
-    kit_check(bm_pass_forward(p.pass, p.k.team, same, &s.row, false, nll, &err), &err);
-    kit_check(bm_pass_forward(p.pass, p.k.team, NULL, &s.row, false, base, &err), &err);
+    kit_check(bm_pass_forward(p.pass, p.k.team, same, &s.row, 0, nll, &err), &err);
+    kit_check(bm_pass_forward(p.pass, p.k.team, NULL, &s.row, 0, base, &err), &err);
     assert_memory_equal(nll, base, sizeof nll);
     const bm_lora_matrix *m = bm_trainable_matrices(same, &n_matrices), *m2 = bm_trainable_matrices(other, &n_matrices);
     double sum = 0, squares = 0, n = 16 * 64, bound = 1 / sqrt(64);
@@ -294,22 +328,22 @@ static void what_is_wrong_is_refused_by_name(void **state)
     sample_init(&s, N, 3);
     expect(bm_pass_backward(q, p.k.team, p.adapter, s.coef, &err), BM_INVALID, &err, "needs a forward");
     s.ids[9] = VOCAB;
-    expect(bm_pass_forward(q, p.k.team, p.adapter, &s.row, true, nll, &err), BM_INVALID, &err, "token 320 at place 9");
+    expect(bm_pass_forward(q, p.k.team, p.adapter, &s.row, BM_PASS_KEEP, nll, &err), BM_INVALID, &err, "token 320 at place 9");
     expect(bm_pass_backward(q, p.k.team, p.adapter, s.coef, &err), BM_INVALID, &err, "needs a forward");
     sample_init(&s, N, 3);
     s.starts[2] = s.starts[1];
-    expect(bm_pass_forward(q, p.k.team, p.adapter, &s.row, true, nll, &err), BM_INVALID, &err, "segment 1");
+    expect(bm_pass_forward(q, p.k.team, p.adapter, &s.row, BM_PASS_KEEP, nll, &err), BM_INVALID, &err, "segment 1");
     s.starts[2] = N + 5;
-    expect(bm_pass_forward(q, p.k.team, p.adapter, &s.row, true, nll, &err), BM_INVALID, &err, "segment 1");
+    expect(bm_pass_forward(q, p.k.team, p.adapter, &s.row, BM_PASS_KEEP, nll, &err), BM_INVALID, &err, "segment 1");
     s.starts[0] = 1;
-    expect(bm_pass_forward(q, p.k.team, p.adapter, &s.row, true, nll, &err), BM_INVALID, &err, "the first from token 1");
+    expect(bm_pass_forward(q, p.k.team, p.adapter, &s.row, BM_PASS_KEEP, nll, &err), BM_INVALID, &err, "the first from token 1");
     sample_init(&s, N + 1, 1);
-    expect(bm_pass_forward(q, p.k.team, p.adapter, &s.row, true, nll, &err), BM_INVALID, &err, "expected 1 to 150");
+    expect(bm_pass_forward(q, p.k.team, p.adapter, &s.row, BM_PASS_KEEP, nll, &err), BM_INVALID, &err, "expected 1 to 150");
     sample_init(&s, N, 1);
-    kit_check(bm_pass_forward(q, p.k.team, NULL, &s.row, true, nll, &err), &err);
+    kit_check(bm_pass_forward(q, p.k.team, NULL, &s.row, BM_PASS_KEEP, nll, &err), &err);
     expect(bm_pass_backward(q, p.k.team, p.adapter, s.coef, &err), BM_INVALID, &err, "same adapter");
     kit_check(bm_trainable_new(&t, p.k.model, &(bm_trainable_options){ .rank = 3 }, &err), &err);
-    expect(bm_pass_forward(q, p.k.team, t, &s.row, true, nll, &err), BM_INVALID, &err, "rank of 3");
+    expect(bm_pass_forward(q, p.k.team, t, &s.row, BM_PASS_KEEP, nll, &err), BM_INVALID, &err, "rank of 3");
     bm_trainable_free(t);
     expect(bm_trainable_new(&t, p.k.model, &(bm_trainable_options){ .sites = 1u << BM_LORA_SITES }, &err), BM_INVALID, &err, "sites");
     expect(bm_trainable_new(&t, p.k.model, &(bm_trainable_options){ .rank = -1 }, &err), BM_INVALID, &err, "rank is -1");
@@ -333,7 +367,7 @@ static void segments_longer_than_the_context_and_memory_that_ends_are_refused(vo
     (void)state;
     pass_kit_open_tiny(&p, "llama-yarn", &o);            /* a context of 1024 */
     sample_init(&s, 1200, 1);
-    expect(bm_pass_forward(p.pass, p.k.team, NULL, &s.row, false, nll, &err), BM_CONTEXT, &err, "1200 tokens");
+    expect(bm_pass_forward(p.pass, p.k.team, NULL, &s.row, 0, nll, &err), BM_CONTEXT, &err, "1200 tokens");
     for (n = 1; n < 10; n++) {
         bm_mem_fail_at(n);
         if (bm_trainable_new(&t, p.k.model, &(bm_trainable_options){ 0 }, &err) == 0)
@@ -372,6 +406,7 @@ int main(void)
         cmocka_unit_test(any_team_and_recomputing_give_the_same_bits),
         cmocka_unit_test(segments_of_a_row_equal_rows_of_their_own),
         cmocka_unit_test(losses_are_those_of_serving),
+        cmocka_unit_test(a_fine_pass_is_near_f32),
         cmocka_unit_test(gradients_add_up_and_no_target_adds_none),
         cmocka_unit_test(some_sites_alone_and_short_rows_after_long_ones),
         cmocka_unit_test(a_new_adapter_changes_nothing_and_depends_on_its_seed),

@@ -86,7 +86,7 @@ static void losses_are_those_of_serving(void **state)
     }
     sample_init(&s, N);          /* more targets than a block of logits holds */
     for (int mounted = 0; mounted < 2; mounted++) {
-        kit_check(bm_pass_forward(p.pass, p.k.team, mounted ? p.adapter : NULL, &s.row, false, s.nll, &err), &err);
+        kit_check(bm_pass_forward(p.pass, p.k.team, mounted ? p.adapter : NULL, &s.row, 0, s.nll, &err), &err);
         worst[mounted] = compare_with_serving(&p, &s, mounted);
     }
     print_message("against serving: base %.1e, with an adapter %.1e\n", worst[0], worst[1]);
@@ -108,7 +108,7 @@ static float *gradient(const sample *s, bool f32, int n_threads, size_t *n)
     return out;
 }
 
-/* Int8 activations make most of the difference (8 % on plain text), gradients in 8 bits the rest. */
+/* Gradients in 8 bits make the difference; activations of 8 bits alone would add 8 % on plain text. */
 static void the_fast_gradient_is_near_the_exact_one(void **state)
 {
     static sample s;
@@ -125,7 +125,7 @@ static void the_fast_gradient_is_near_the_exact_one(void **state)
     float *exact = gradient(&s, true, 2, &n), *fast = gradient(&s, false, 2, &n), *alone = gradient(&s, false, 3, &n);
     double error = relative_error(fast, exact, n);
     print_message("the fast gradient differs by %.3f\n", error);
-    assert_true(error <= 0.2);
+    assert_true(error <= 0.08);
     assert_memory_equal(fast, alone, n * sizeof *fast);
     free(exact);
     free(fast);

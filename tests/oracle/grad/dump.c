@@ -72,7 +72,7 @@ int main(int argc, char **argv)
         target[t] = 1, coef[t] = 1.0f / (float)(n - 1);
     need(bm_pass_new(&pass, model, &(bm_pass_options){ .max_tokens = n, .n_threads = 2, .max_rank = atoi(argv[3]) }, &err));
     bm_train_row row = { .tokens = ids, .n_tokens = n, .starts = &start, .n_segments = 1, .target = target };
-    need(bm_pass_forward(pass, team, adapter, &row, true, nll, &err));
+    need(bm_pass_forward(pass, team, adapter, &row, BM_PASS_KEEP | BM_PASS_FINE, nll, &err));
     need(bm_pass_backward(pass, team, adapter, coef, &err));
     if (!(out = fopen(argv[7], "wb")) || fwrite(bm_trainable_grads(adapter), 4, bm_trainable_n(adapter), out) != bm_trainable_n(adapter) ||
         fwrite(nll, 8, (size_t)n, out) != (size_t)n || fclose(out) != 0)
