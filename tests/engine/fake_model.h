@@ -16,7 +16,7 @@ enum { FAKE_VOCAB = 97, FAKE_EOG = 0, FAKE_NAN = 96, FAKE_WINDOW = 70, FAKE_MAX_
 typedef struct fake {
     int n_groups;
     uint64_t rows[FAKE_MAX_ROWS];
-    int n_rows, n_forwards, max_tokens_seen;
+    int n_rows, n_forwards, n_heads, max_tokens_seen;    /* n_heads: calls for logits */
     long n_tokens;               /* computed */
     bool fail_forward;
     bool closed;
@@ -97,6 +97,7 @@ static int fake_logits(void *impl, bm_team *team, const int32_t *rows, int n_row
     fake *f = impl;
 
     (void)team;
+    f->n_heads++;
     for (int i = 0; i < n_rows; i++) {
         if (rows[i] < 0 || rows[i] >= f->n_rows)
             return bm_fail(err, BM_INTERNAL, "row %d of %d", rows[i], f->n_rows);

@@ -452,7 +452,7 @@ static void prompt_logprobs_read_no_cache(void **state)
 /* What scoring asks: several continuations of one context, only their own log-probabilities. */
 static void score_continuations(int context, bool patient, bool shared)
 {
-    enum { MOST = 200, LONG = 12, N = 4 };
+    enum { MOST = 200, LONG = 5, N = 4 };
     int32_t prompt[N][MOST + LONG];
     float cold[N][LONG];
     bm_gen *gens[N];
@@ -477,6 +477,7 @@ static void score_continuations(int context, bool patient, bool shared)
     }
     run_all(e);
     int64_t computed = -f.n_tokens, cached = 0;
+    int n_heads = f.n_heads;
     for (int i = 0; i < N; i++) {
         bm_gen_request r = fake_request(m, prompt[i], (size_t)context + LONG, 0);
         r.prompt_logprobs = true, r.logprobs_from = context, r.patient = patient;
@@ -497,6 +498,9 @@ static void score_continuations(int context, bool patient, bool shared)
     computed += f.n_tokens;
     assert_int_equal(cached, shared ? (N - 1) * (context - 1) : 0);
     assert_int_equal(computed, N * (context + LONG - 1) - cached);        /* the last token is never run */
+    /* Those of one step share the head's blocks, of 16 rows here; a patient one that copied a page leaves none. */
+    assert_int_equal(f.n_heads - n_heads, shared ? 1 + ((N - 1) * LONG + 15) / 16 : (N * LONG + 15) / 16);
+    assert_int_equal(m->pools[0].n_idle, context / 64 + (patient ? 1 : N));
     end(e, m);
 }
 
