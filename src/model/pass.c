@@ -278,7 +278,7 @@ int bm_pass_forward(bm_pass *pass, bm_team *team, const bm_trainable *adapter, c
         return rc;
     set_row(pass, row, nll);
     pass->adapter = adapter;
-    pass->fine = flags & BM_PASS_FINE && !pass->exact;
+    pass->fine = pass->exact ? 0 : flags & (BM_PASS_FINE | BM_PASS_FINEST);
     pass->kept = flags & BM_PASS_KEEP;
     bm_pass_walk_forward(pass, team);
     pass->nll = NULL;

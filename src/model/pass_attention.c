@@ -251,7 +251,7 @@ void bm_train_attention(const bm_train_walk *w, int layer)
     qkv_phase(w, layer);
     attend_phase(w, layer);
     while (bm_worker_claim(w->w.worker, (size_t)w->n_tokens, BM_TRAIN_TOKENS, &t, &end)) {
-        bm_train_put(w, out, (int64_t)t, (int64_t)(end - t), 0, o, s->attn_out + (int64_t)t * o, o);
+        bm_train_put(w, BM_LORA_O, out, (int64_t)t, (int64_t)(end - t), 0, o, s->attn_out + (int64_t)t * o, o);
         bm_train_lora_down(w, layer, BM_LORA_O, s->attn_out, (int64_t)t, (int64_t)end);
     }
     bm_worker_barrier(w->w.worker);

@@ -29,7 +29,7 @@ static void gate_up_item(const bm_train_walk *w, int layer, int64_t col, int64_t
         bm_keep_floats(w, p->exact, s->up, i * f + col, up, n);
         act_row(w, p->ffn + i * f + col, gate, up, n);
     }
-    bm_train_put(w, p->down, t, end - t, col, n, p->ffn + t * f + col, f);
+    bm_train_put(w, BM_LORA_DOWN, p->down, t, end - t, col, n, p->ffn + t * f + col, f);
 }
 
 static void gate_up_phase(const bm_train_walk *w, int layer)

@@ -25,7 +25,7 @@ static void hidden_phase(const bm_train_walk *w, block b)
         for (; i < end; i++) {
             float *hidden = p->hidden + (int64_t)i * d;
             bm_train_norm(w, &p->model->w.out_norm, hidden, x + p->target_row[b.first + (int64_t)i] * d, d);
-            bm_train_put(w, p->head, (int64_t)i, 1, 0, d, hidden, d);
+            bm_train_put(w, BM_LORA_SITES, p->head, (int64_t)i, 1, 0, d, hidden, d);
         }
     bm_worker_barrier(w->w.worker);
 }
@@ -43,7 +43,7 @@ static void logits_phase(const bm_train_walk *w, block b)
         for (int64_t t = 0; t < b.n; t += BM_TOKEN_BLOCK) {
             int64_t t_end = t + BM_TOKEN_BLOCK < b.n ? t + BM_TOKEN_BLOCK : b.n;
             w->w.k->matmul(head, tile, tile_end, &p->head[0].acts, t, t_end, p->logits, v);
-            bm_train_add_rest(w, head, p->head, NULL, tile, tile_end, t, t_end, p->logits + t * v + row, v);
+            bm_train_add_rest(w, BM_LORA_SITES, head, p->head, NULL, tile, tile_end, t, t_end, p->logits + t * v + row, v);
         }
         for (int64_t t = 0; t < b.n; t++)
             bm_finish_logits(p->model, p->logits + t * v + row, row_end - row);

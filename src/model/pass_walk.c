@@ -135,6 +135,11 @@ static void pack_adapter(const bm_train_walk *w)
 
 /* ---- matrices ---- */
 
+static bool is_fine(const bm_train_walk *w, bm_lora_site lora)
+{
+    return w->p->fine & BM_PASS_FINEST || (w->p->fine && lora != BM_LORA_GATE && lora != BM_LORA_UP);
+}
+
 static void put_rest(const bm_train_walk *w, bm_site *site, int64_t t, int64_t n_rows, int64_t col, int64_t n, const float *x,
                      int64_t x_stride)
 {
@@ -150,18 +155,18 @@ static void put_rest(const bm_train_walk *w, bm_site *site, int64_t t, int64_t n
     bm_site_put_rows(w->w.k, &site[1], t, n_rows, col, n, w->own->rest, n);
 }
 
-void bm_train_put(const bm_train_walk *w, bm_site *site, int64_t t, int64_t n_rows, int64_t col, int64_t n, const float *x,
-                  int64_t x_stride)
+void bm_train_put(const bm_train_walk *w, bm_lora_site lora, bm_site *site, int64_t t, int64_t n_rows, int64_t col, int64_t n,
+                  const float *x, int64_t x_stride)
 {
     bm_site_put_rows(w->w.k, &site[0], t, n_rows, col, n, x, x_stride);
-    for (int64_t i = 0; i < n_rows && w->p->fine && site[0].need.q; i += BM_TRAIN_TOKENS)
+    for (int64_t i = 0; i < n_rows && site[0].need.q && is_fine(w, lora); i += BM_TRAIN_TOKENS)
         put_rest(w, site, t + i, n_rows - i < BM_TRAIN_TOKENS ? n_rows - i : BM_TRAIN_TOKENS, col, n, x + i * x_stride, x_stride);
 }
 
-void bm_train_add_rest(const bm_train_walk *w, const bm_packed *m, const bm_site *site, const float *scale, int64_t tile,
-                       int64_t tile_end, int64_t t, int64_t t_end, float *out, int64_t out_stride)
+void bm_train_add_rest(const bm_train_walk *w, bm_lora_site lora, const bm_packed *m, const bm_site *site, const float *scale,
+                       int64_t tile, int64_t tile_end, int64_t t, int64_t t_end, float *out, int64_t out_stride)
 {
-    if (!w->p->fine || !bm_qtype_traits(m->type)->quantized)
+    if (!is_fine(w, lora) || !bm_qtype_traits(m->type)->quantized)
         return;
     for (int64_t step = BM_REST_ROWS / BM_TILE_ROWS; tile < tile_end; tile += step, out += BM_REST_ROWS) {
         int64_t end = tile + step < tile_end ? tile + step : tile_end, row = tile * BM_TILE_ROWS;
@@ -180,7 +185,7 @@ void bm_train_linear_part(const bm_train_walk *w, int layer, bm_lora_site lora, 
                           int64_t tile_end, int64_t t, int64_t t_end, float *out, int64_t out_stride)
 {
     bm_linear_part(&w->w, l, &site[0], tile, tile_end, t, t_end, out, out_stride);
-    bm_train_add_rest(w, &l->w, site, l->scale, tile, tile_end, t, t_end, out, out_stride);
+    bm_train_add_rest(w, lora, &l->w, site, l->scale, tile, tile_end, t, t_end, out, out_stride);
     bm_train_lora_up(w, layer, lora, tile, tile_end, t, t_end, out, out_stride);
 }
 
@@ -329,7 +334,7 @@ static void enter(const bm_train_walk *w, int layer, const bm_norm *norm, const 
 
     for (int64_t i = t; i < end; i++)
         bm_train_norm(w, norm, p->norm + i * d, x + i * d, d);
-    bm_train_put(w, p->in, t, end - t, 0, d, p->norm + t * d, d);
+    bm_train_put(w, (bm_lora_site)first, p->in, t, end - t, 0, d, p->norm + t * d, d);
     for (int site = first; site <= last; site++)
         bm_train_lora_down(w, layer, (bm_lora_site)site, p->norm, t, end);
 }

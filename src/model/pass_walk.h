@@ -92,7 +92,7 @@ struct bm_pass {
     int32_t *target_row;         /* [T]: rows whose next token carries loss, ascending */
     const bm_trainable *adapter; /* of the last forward */
     bool kept;                   /* backward may follow */
-    bool fine;                   /* of the last forward: both parts of the sites count */
+    unsigned fine;               /* of the last forward: BM_PASS_FINE, BM_PASS_FINEST */
     double *nll;                 /* the caller's, during forward */
     const float *coef;           /* during backward */
 
@@ -153,12 +153,13 @@ void bm_train_lora_down(const bm_train_walk *w, int layer, bm_lora_site site, co
 /* out += B u for rows of tiles [tile, tile_end) and tokens [t_begin, t_end); out: of row 16 * tile, token t_begin. */
 void bm_train_lora_up(const bm_train_walk *w, int layer, bm_lora_site site, int64_t tile, int64_t tile_end, int64_t t_begin,
                       int64_t t_end, float *out, int64_t out_stride);
-/* Rows of a site (of two: itself, and what rounding leaves of it) and, in a fine pass, that rest; as bm_site_put_rows. */
-void bm_train_put(const bm_train_walk *w, bm_site *site, int64_t t, int64_t n_rows, int64_t col, int64_t n, const float *x,
-                  int64_t x_stride);
+/* Rows of a site (of two: itself, and what rounding leaves of it) and, where the pass is fine, that rest; as bm_site_put_rows. lora: of
+ * what takes it; of the head BM_LORA_SITES. */
+void bm_train_put(const bm_train_walk *w, bm_lora_site lora, bm_site *site, int64_t t, int64_t n_rows, int64_t col, int64_t n,
+                  const float *x, int64_t x_stride);
 /* out += the product of the rest (times *scale where there is one); out: of row 16 * tile, token t. */
-void bm_train_add_rest(const bm_train_walk *w, const bm_packed *m, const bm_site *site, const float *scale, int64_t tile,
-                       int64_t tile_end, int64_t t, int64_t t_end, float *out, int64_t out_stride);
+void bm_train_add_rest(const bm_train_walk *w, bm_lora_site lora, const bm_packed *m, const bm_site *site, const float *scale,
+                       int64_t tile, int64_t tile_end, int64_t t, int64_t t_end, float *out, int64_t out_stride);
 /* bm_linear_part of both parts, and B u of the adapter. */
 void bm_train_linear_part(const bm_train_walk *w, int layer, bm_lora_site lora, const bm_linear *l, const bm_site *site, int64_t tile,
                           int64_t tile_end, int64_t t, int64_t t_end, float *out, int64_t out_stride);

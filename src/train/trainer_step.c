@@ -56,7 +56,8 @@ int bm_trainer_batch(bm_trainer *t, const bm_batch *batch, bool learn, bm_train_
 {
     int64_t n = t->dpo ? batch->n_examples : batch->n_targets;
     double weight = learn ? n > 0 ? 1 / (double)n : 0 : 1;
-    unsigned fine = learn ? BM_PASS_FINE : 0;        /* what is held back is judged as it will be served */
+    /* What is held back is judged as it will be served. The loss of a pair is a small difference of large numbers. */
+    unsigned fine = !learn ? 0 : t->dpo ? BM_PASS_FINE | BM_PASS_FINEST : BM_PASS_FINE;
     int rc;
 
     for (int i = 0; i < batch->n_rows; i++) {
