@@ -47,13 +47,13 @@ size_t bm_pass_bytes(const bm_model *model, const bm_pass_options *options);
 int  bm_pass_new(bm_pass **out, const bm_model *model, const bm_pass_options *options, bm_error *err);
 void bm_pass_free(bm_pass *pass);
 
-/* adapter NULL: the base alone. nll[t] = -log p(tokens[t] | before it) where target[t], else 0; f32 accumulated in f64 where it sums.
- * The head runs only where there is a target, its logits in chunks of the vocabulary. */
 enum bm_pass_flags {
     BM_PASS_KEEP = 1,            /* backward may follow */
     BM_PASS_FINE = 2,            /* activations in two parts of 8 bits, but for gate and up: 40 % of the products, 15 % of the noise */
     BM_PASS_FINEST = 4           /* for those as well */
 };
+/* adapter NULL: the base alone. nll[t] = -log p(tokens[t] | before it) where target[t], else 0; f32 accumulated in f64 where it sums.
+ * The head runs only where there is a target, its logits in chunks of the vocabulary. */
 int bm_pass_forward(bm_pass *pass, bm_team *team, const bm_trainable *adapter, const bm_train_row *row, unsigned flags, double *nll,
                     bm_error *err);
 /* Of the last forward with BM_PASS_KEEP: grads += d(sum_t coef[t] * nll[t]) / d(values). coef[t] is read where target[t]. */
