@@ -13,7 +13,7 @@ sys.path.insert(0, HERE)
 import parity, peer
 
 TASKS = {"arc_easy": 1, "lambada_openai": 1, "mmlu_astronomy": 1, "gsm8k": 0.2, "bbh_fewshot_date_understanding": 0.5}        # of --limit
-MODES = {"ids": "", "ids, 4 at once": ",num_concurrent=4", "ids, batches of 8": ",batch_size=8", "texts": ",tokenized_requests=False",
+MODES = {"ids": "", "ids, 4 at once": ",num_concurrent=4", "texts": ",tokenized_requests=False",
          "texts, 4 at once": ",tokenized_requests=False,num_concurrent=4"}
 
 
