@@ -63,7 +63,8 @@ int bench_prefill(bench *b, int32_t until, bool sample, bm_error *err)
         while (rc == 0 && b->lanes[i].pos < until) {
             bench_lane *l = &b->lanes[i];
             int n = until - l->pos < BENCH_STEP_TOKENS - n_tokens ? until - l->pos : BENCH_STEP_TOKENS - n_tokens;
-            runs[n_runs++] = (bm_run){ .tokens = l->tokens + l->pos, .n_tokens = n, .start = l->pos, .kv = &l->kv, .adapter = l->adapter };
+            runs[n_runs++] = (bm_run){ .tokens = l->tokens + l->pos, .n_tokens = n, .start = l->pos, .kv = &l->kv, .adapter = l->adapter,
+                                       .n_unread = sample && l->pos + n == until ? n - 1 : n };
             l->pos += n, n_tokens += n;
             bool last = i == b->o->parallel - 1 && l->pos == until;
             if (n_tokens < BENCH_STEP_TOKENS && !last)

@@ -151,7 +151,7 @@ static void reduce_rows(bm_worker *w, void *arg)
 
 static int lane_run(lane *l, bm_team *team, const int32_t *window, int n_ctx, bm_error *err)
 {
-    bm_run run = { .tokens = window, .n_tokens = n_ctx, .start = 0, .kv = &l->kv, .adapter = l->adapter };
+    bm_run run = { .tokens = window, .n_tokens = n_ctx, .n_unread = n_ctx / 2, .kv = &l->kv, .adapter = l->adapter };
 
     return bm_model_forward(l->model, l->step, team, &run, 1, err);
 }

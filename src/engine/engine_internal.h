@@ -100,6 +100,7 @@ typedef struct bm_seq {
     int32_t common;
     bool looked;                 /* has taken over what was there */
     int32_t copied;              /* the page that began as a copy of another's; -1: none */
+    int32_t source;              /* held: the node whose pages that one is still to be copied from; -1: none */
     int32_t grant;               /* tokens of its prompt in the step being built */
     bm_seq_kv kv;
     bm_counts counts;            /* of the worker that samples its rows, during sampling */
@@ -258,6 +259,7 @@ void bm_seats_make_room(bm_engine *engine, bm_loaded *model);
 /* Pages for positions up to pos + n_tokens - 1; how many of these tokens have room (at least one after make_room). */
 int32_t bm_seq_take_pages(bm_engine *engine, bm_seq *seq, int32_t n_tokens);
 void bm_seq_drop_pages(bm_seq *seq, int group, int32_t end);
+void bm_seqs_copy(bm_engine *engine, bm_seq **seqs, int n);      /* before they compute: the part of a page that each took over */
 void bm_seq_let_go(bm_seq *seq);                         /* of all its pages: it starts again at position 0 */
 void bm_seq_commit(bm_seq *seq);                         /* whole pages that are computed go to the cache */
 void bm_seq_keep_part(bm_seq *seq);                      /* so does, at its end, the page that is not whole */

@@ -230,6 +230,7 @@ static int make_seqs(bm_gen *gen, bm_error *err)
         bm_seq *seq = &gen->seqs[c];
         seq->gen = gen, seq->choice = c;
         seq->state = c == 0 ? BM_SEQ_PREFILL : BM_SEQ_WAIT;
+        seq->copied = seq->source = -1;
         for (int g = 0; g < gen->loaded->info.n_groups; g++) {
             if ((seq->pages[g] = bm_arena_alloc(&gen->arena, n_pages * sizeof(void *))) == NULL)
                 return bm_fail(err, BM_NOMEM, "no memory for the page tables of a request");

@@ -181,11 +181,11 @@ void *bm_kv_take(bm_kv_pool *pool)
     return at;
 }
 
-void *bm_kv_take_copy(bm_kv_pool *pool, const void *page)
+void *bm_kv_take_raw(bm_kv_pool *pool)
 {
     bool dirty;
 
-    return memcpy(take(pool, &dirty), page, pool->page_bytes);
+    return take(pool, &dirty);
 }
 
 static int32_t index_of(const bm_kv_pool *pool, const void *page)

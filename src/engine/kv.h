@@ -45,7 +45,7 @@ void bm_kv_pool_done(bm_kv_pool *pool);              /* all pages must have been
 bool bm_kv_reserve(bm_kv_budget *budget, bm_kv_pool *pools, const int32_t *n, int n_pools);
 void bm_kv_release(bm_kv_pool *pool, int32_t n);     /* what was reserved and not taken */
 void *bm_kv_take(bm_kv_pool *pool);                  /* one reserved page: zeroed, one reference */
-void *bm_kv_take_copy(bm_kv_pool *pool, const void *page);      /* one with the content of another */
+void *bm_kv_take_raw(bm_kv_pool *pool);              /* one with any content, for who writes all of it */
 void bm_kv_ref(bm_kv_pool *pool, void *page);
 bool bm_kv_drop(bm_kv_pool *pool, void *page);       /* true when it was the last reference and the page is free */
 bool bm_kv_shared(bm_kv_pool *pool, void *page);     /* more than one reference */

@@ -1,7 +1,7 @@
 /* prefix.h - pages of KV that outlive their sequence and are found again by the tokens they hold.
  *
  * A tree per model. A node is one page of positions (BM_PAGE_TOKENS tokens), below the nodes of the tokens before it; it
- * holds one page per layer group. A leaf may be a page that its sequence left unfinished: nobody holds one or goes on in it, it
+ * holds one page per layer group. A leaf may be a page that its sequence left unfinished: nobody goes on in it, it
  * is copied. Roots are spaces: what must not share (tenants, adapters) has different ones. Tokens and
  * spaces are compared, never only their hashes. A sequence holds the nodes of its path and the pages that it reads; what nobody
  * holds is idle: counted as free memory, and given back least recently used first, leaves before their parents. In a group with

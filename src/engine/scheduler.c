@@ -7,13 +7,28 @@
 #include "base/clock.h"
 #include "engine/engine_internal.h"
 
+/* Of a chunk of n tokens, those before the first whose hidden row after_prefill wants. */
+static int32_t n_unread(const bm_seq *seq, int32_t n)
+{
+    const bm_gen *gen = seq->gen;
+    int32_t first = seq->pos + n < seq->n_tokens ? n : n - 1;
+
+    if (seq->state != BM_SEQ_PREFILL)
+        return 0;
+    if (gen->request.prompt_logprobs && seq->pos + 1 < (int32_t)gen->request.n_prompt) {
+        int32_t wanted = gen->n_prompt_events > seq->pos + 1 ? gen->n_prompt_events - 1 - seq->pos : 0;
+        first = wanted < first ? wanted : first;
+    }
+    return first;
+}
+
 /* As many of the tokens as there are pages for, and one at least. Returns how many. */
 static int32_t add_run(bm_engine *e, int *n_runs, bm_seq *seq, const int32_t *tokens, int32_t n_tokens)
 {
     n_tokens = bm_seq_take_pages(e, seq, n_tokens);
     BM_CHECK(n_tokens > 0);
     e->runs[*n_runs] = (bm_run){ .tokens = tokens, .n_tokens = n_tokens, .start = seq->pos, .kv = &seq->kv,
-                                  .adapter = seq->gen->request.adapter };
+                                  .n_unread = n_unread(seq, n_tokens), .adapter = seq->gen->request.adapter };
     e->run_seqs[(*n_runs)++] = seq;
     return n_tokens;
 }
@@ -94,6 +109,7 @@ static int build_batch(bm_engine *e, const bm_loaded *model, int32_t *n_decode, 
             e->new_computed += seq->gen->request.uncounted ? 0 : (uint64_t)n;
             *n_prefill += n;
         }
+    bm_seqs_copy(e, e->run_seqs, n_runs);
     return n_runs;
 }
 

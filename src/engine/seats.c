@@ -291,7 +291,7 @@ static bool own_last_page(bm_engine *e, bm_seq *seq)
         return false;
     for (int g = 0; g < model->info.n_groups; g++) {
         void *shared = seq->pages[g][i];
-        seq->pages[g][i] = bm_kv_take_copy(&model->pools[g], shared);
+        seq->pages[g][i] = memcpy(bm_kv_take_raw(&model->pools[g]), shared, model->pools[g].page_bytes);
         bm_kv_drop(&model->pools[g], shared);
     }
     return true;

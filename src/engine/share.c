@@ -6,8 +6,9 @@
 #include <string.h>
 #include "engine/engine_internal.h"
 
-/* Tokens. Waiting for fewer costs more than computing them, as a step passes; a patient request only has the copy of a page to weigh. */
-enum { WAIT_MIN = 16, PATIENT_MIN = 4 };
+/* Tokens. Waiting for fewer costs more than computing them, as a step passes; a patient request only has the copy of a page to
+ * weigh. A neighbour's page is copied at once, before the step, so it must hold some more than the cache's. */
+enum { WAIT_MIN = 16, PATIENT_MIN = 4, NEIGHBOUR_MIN = 4 };
 
 /* ---- pages of one sequence ---- */
 
@@ -25,6 +26,17 @@ void bm_seq_drop_pages(bm_seq *seq, int g, int32_t end)
     }
 }
 
+static void let_go_source(bm_seq *seq)
+{
+    bm_loaded *model = seq->gen->loaded;
+
+    for (int g = 0; g < model->info.n_groups && seq->source >= 0; g++)
+        bm_prefix_release_page(&model->prefix, seq->source, g);
+    if (seq->source >= 0)
+        bm_prefix_release(&model->prefix, seq->source);
+    seq->source = -1;
+}
+
 void bm_seq_let_go(bm_seq *seq)
 {
     bm_loaded *model = seq->gen->loaded;
@@ -33,6 +45,7 @@ void bm_seq_let_go(bm_seq *seq)
         bm_seq_drop_pages(seq, g, seq->page_end[g]);
         seq->page_begin[g] = seq->page_end[g] = 0;
     }
+    let_go_source(seq);
     while (seq->n_path > 0)
         bm_prefix_release(&model->prefix, seq->path[--seq->n_path]);
     seq->pos = 0;
@@ -71,7 +84,7 @@ void bm_seq_keep_part(bm_seq *seq)
     int32_t n = computed(seq), i = n / BM_PAGE_TOKENS;
     void *pages[BM_MAX_KV_GROUPS];
 
-    if (n % BM_PAGE_TOKENS == 0 || i != seq->n_path || seq->gen->space.lone != 0 ||
+    if (n % BM_PAGE_TOKENS == 0 || i != seq->n_path || seq->gen->space.lone != 0 || seq->source >= 0 ||
         (seq->gen->request.patient && seq->copied == i))
         return;
     for (int g = 0; g < n_groups; g++) {
@@ -158,7 +171,7 @@ static const bm_seq *best_neighbour(const bm_engine *e, const bm_seq *seq, int32
     for (int i = 0; i < e->n_active; i++)
         for (int c = 0; same_space(e->active[i], seq->gen) && c < e->active[i]->request.n_choices; c++) {
             const bm_seq *s = &e->active[i]->seqs[c];
-            bool whole = s != seq && s->page_end[0] > n && computed(s) > *end && s->n_path >= n &&
+            bool whole = s != seq && s->source < 0 && s->page_end[0] > n && computed(s) > *end && s->n_path >= n &&
                          (n == 0 || s->path[n - 1] == seq->path[n - 1]);
             for (int g = 0; whole && g < seq->gen->loaded->info.n_groups; g++)
                 whole = s->pages[g][n] != NULL;
@@ -186,9 +199,9 @@ static find look(const bm_engine *e, bm_seq *seq, bool with_part)
     if (with_part && f.end < most_taken(seq)) {
         f.part = bm_prefix_part(t, node, seq->tokens + f.end, most_taken(seq) - f.end, &len);
         f.end += len;
-        f.neighbour = best_neighbour(e, seq, n, &f.end);
-        if (f.neighbour != NULL)
-            f.part = -1;
+        int32_t end = f.end + (f.part >= 0 ? NEIGHBOUR_MIN : 0);
+        if ((f.neighbour = best_neighbour(e, seq, n, &end)) != NULL)
+            f.part = -1, f.end = end;
         if (bm_prefix_whole(t, seq->path, f.end, f.part))
             return f;
         f = (find){ n * BM_PAGE_TOKENS, -1, NULL };
@@ -198,31 +211,60 @@ static find look(const bm_engine *e, bm_seq *seq, bool with_part)
     return f;
 }
 
-/* A private copy of the page that holds positions up to f->end; without room for it there is none. What stands behind them in
- * the copy is of another sequence: finite, and masked like the zeros of a fresh page until it is written. */
+/* A private copy of the page that holds positions up to f->end; without room for it there is none. Of a node it is made when
+ * the sequence computes on (bm_seqs_copy): until then the node is held. What stands behind them in the copy is of another
+ * sequence: finite, and masked like the zeros of a fresh page until it is written. */
 static void copy_part(bm_engine *e, bm_seq *seq, const find *f)
 {
     bm_loaded *model = seq->gen->loaded;
     int n_groups = model->info.n_groups;
     int32_t n = f->end / BM_PAGE_TOKENS;
-    const void *from[BM_MAX_KV_GROUPS] = { 0 };
 
     if (f->part >= 0)
-        bm_prefix_hold(&model->prefix, f->part);
-    for (int g = 0; g < n_groups; g++)
-        from[g] = f->part >= 0 ? bm_prefix_hold_page(&model->prefix, f->part, g) : f->neighbour->pages[g][n];
-    if (bm_kv_make_room(e, model)) {
-        for (int g = 0; g < n_groups; g++) {
-            seq->pages[g][n] = bm_kv_take_copy(&model->pools[g], from[g]);
-            seq->page_end[g] = n + 1;
-        }
-        seq->pos = f->end;
-        seq->copied = n;
-    }
+        bm_prefix_hold(&model->prefix, seq->source = f->part);
     for (int g = 0; g < n_groups && f->part >= 0; g++)
-        bm_prefix_release_page(&model->prefix, f->part, g);
-    if (f->part >= 0)
-        bm_prefix_release(&model->prefix, f->part);
+        bm_prefix_hold_page(&model->prefix, f->part, g);
+    if (!bm_kv_make_room(e, model)) {
+        let_go_source(seq);
+        return;
+    }
+    for (int g = 0; g < n_groups; g++) {
+        seq->pages[g][n] = bm_kv_take_raw(&model->pools[g]);
+        if (f->neighbour != NULL)
+            memcpy(seq->pages[g][n], f->neighbour->pages[g][n], model->pools[g].page_bytes);
+        seq->page_end[g] = n + 1;
+    }
+    seq->pos = f->end;
+    seq->copied = n;
+}
+
+typedef struct copy_job { bm_seq **seqs; int n; } copy_job;
+
+static void copy_pages(bm_worker *w, void *arg)
+{
+    copy_job *job = arg;
+    size_t begin, end;
+
+    while (bm_worker_claim(w, (size_t)job->n, 1, &begin, &end))
+        for (; begin < end; begin++) {
+            bm_seq *seq = job->seqs[begin];
+            bm_loaded *model = seq->gen->loaded;
+            for (int g = 0; g < model->info.n_groups && seq->source >= 0; g++)
+                memcpy(seq->pages[g][seq->copied], model->prefix.nodes[seq->source].slots[g].page, model->pools[g].page_bytes);
+        }
+}
+
+void bm_seqs_copy(bm_engine *e, bm_seq **seqs, int n)
+{
+    copy_job job = { seqs, n };
+    int n_copies = 0;
+
+    for (int i = 0; i < n; i++)
+        n_copies += seqs[i]->source >= 0;
+    if (n_copies > 0)
+        bm_team_run(e->team, copy_pages, &job);
+    for (int i = 0; i < n; i++)
+        let_go_source(seqs[i]);
 }
 
 static void take_over(bm_engine *e, bm_seq *seq, const find *f)

@@ -108,12 +108,12 @@ static void kv_item(const bm_walk *w, int layer, int head, int n_heads, int64_t 
         }
 }
 
-static void qkv_phase(const bm_walk *w, int layer)
+static void qkv_phase(const bm_walk *w, int layer, bool kv, bool q)
 {
     const bm_hparams *h = &w->model->h;
     int64_t n_tokens = w->step->n_tokens, n_blocks = (n_tokens + BM_TOKEN_BLOCK - 1) / BM_TOKEN_BLOCK;
     int q_unit = heads_per_unit(h->n_heads, h->head_k), kv_unit = kv_heads_per_unit(h);
-    int n_kv = h->n_kv_heads / kv_unit, n_items = n_kv + h->n_heads / q_unit;
+    int n_kv = kv ? h->n_kv_heads / kv_unit : 0, n_items = n_kv + (q ? h->n_heads / q_unit : 0);
     size_t begin, end;
 
     /* The kv items, twice as long, come first: shares end even. */
@@ -360,9 +360,11 @@ static void small_phase(const bm_walk *w, int layer)
     fold_all(w, layer);
 }
 
-void bm_attention_forward(const bm_walk *w, int layer)
+void bm_attention_store(const bm_walk *w, int layer) { qkv_phase(w, layer, true, false); }
+
+void bm_attention_forward(const bm_walk *w, int layer, bool stored)
 {
-    qkv_phase(w, layer);
+    qkv_phase(w, layer, !stored, true);
     if (w->step->small)
         small_phase(w, layer);
     else

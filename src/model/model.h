@@ -75,6 +75,7 @@ typedef struct bm_run {
     const int32_t *tokens;       /* [n_tokens], each in [0, n_vocab) (checked) */
     int n_tokens;
     int32_t start;               /* position of tokens[0] */
+    int n_unread;                /* nobody reads the hidden rows of the first so many tokens: only their KV is computed to the end */
     const bm_seq_kv *kv;         /* pages for positions up to start + n_tokens - 1 exist */
     const bm_adapter *adapter;   /* made for this model; NULL: the base alone. Neighbours with one adapter are the fastest order */
 } bm_run;
@@ -85,11 +86,11 @@ int  bm_step_new(bm_step **out, const bm_model *model, int max_tokens, int n_thr
 void bm_step_free(bm_step *step);
 
 /* Run the runs' tokens through all layers (at most max_tokens in all): KV is written, final hidden rows stay in step, in the
- * order of the runs' tokens. Does not allocate. Errors only for arguments. */
+ * order of the runs' tokens; those that the runs call unread cannot be asked for. Does not allocate. Errors only for arguments. */
 int bm_model_forward(const bm_model *model, bm_step *step, bm_team *team, const bm_run *runs, int n_runs, bm_error *err);
 /* logits[i][V] of the step's hidden rows rows[i], i < n_rows. Callers ask in blocks of at most BM_LOGIT_ROWS. */
 enum { BM_LOGIT_ROWS = 64 };
 int bm_model_logits(const bm_model *model, bm_step *step, bm_team *team, const int32_t *rows, int n_rows, float *logits,
                     bm_error *err);
-/* The final hidden state (after the last norm) of a row: [d_model] floats inside step. */
+/* The final hidden state (after the last norm) of a row: [d_model] floats inside step. NULL: no such row, or an unread one. */
 const float *bm_step_hidden(const bm_step *step, int row);

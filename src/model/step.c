@@ -79,6 +79,7 @@ static void lay_out(bm_cursor *c, bm_step *s, const bm_model *m, int n_threads)
     s->position = bm_cursor_take(c, t, sizeof(int32_t));
     s->token = bm_cursor_take(c, t, sizeof(int32_t));
     s->run = bm_cursor_take(c, t, sizeof(int32_t));
+    s->kept = bm_cursor_take(c, t, sizeof(int32_t));
     s->blocks = bm_cursor_take(c, t, sizeof *s->blocks);
     bm_cursor_take_site(c, &s->in, t, h->d_model, m->need_in);
     bm_cursor_take_site(c, &s->attn, t, o, m->need_attn);
@@ -136,7 +137,7 @@ void bm_step_free(bm_step *s)
 
 const float *bm_step_hidden(const bm_step *s, int row)
 {
-    return row >= 0 && row < s->n_tokens ? s->x + (int64_t)row * s->model->h.d_model : NULL;
+    return row >= 0 && row < s->n_rows && s->kept[row] >= 0 ? s->x + (int64_t)s->kept[row] * s->model->h.d_model : NULL;
 }
 
 /* ---- a batch ---- */
@@ -156,6 +157,8 @@ static int check_pages(const bm_model *m, const bm_run *run, int index, bm_error
 
 static int check_run(const bm_model *m, const bm_run *run, int index, bm_error *err)
 {
+    if (run->n_unread < 0 || run->n_unread > run->n_tokens)
+        return bm_fail(err, BM_INVALID, "run %d: %d of its %d tokens are unread", index, run->n_unread, run->n_tokens);
     if (run->n_tokens < 1 || run->start < 0 || run->start > m->h.n_ctx - run->n_tokens)
         return bm_fail(err, BM_INVALID, "run %d: %d tokens from position %d do not fit the model's context of %d", index,
                        run->n_tokens, run->start, m->h.n_ctx);
@@ -169,14 +172,14 @@ static int check_run(const bm_model *m, const bm_run *run, int index, bm_error *
 }
 
 /* Its tokens join the span before them when that has the same adapter. */
-static void add_span(bm_step *s, const bm_run *run, int first)
+static void add_span(bm_step *s, const bm_run *run, int first, int n)
 {
     bm_lora_span *last = s->n_spans > 0 ? &s->spans[s->n_spans - 1] : NULL;
 
     if (last && last->adapter == run->adapter && last->first + last->n == first)
-        last->n += run->n_tokens;
+        last->n += n;
     else
-        s->spans[s->n_spans++] = (bm_lora_span){ run->adapter, first, run->n_tokens };
+        s->spans[s->n_spans++] = (bm_lora_span){ run->adapter, first, n };
     if (run->adapter->n_h > s->h_stride)
         s->h_stride = run->adapter->n_h;
 }
@@ -194,21 +197,37 @@ static void need_floats(bm_step *s)
     }
 }
 
-static void add_run(bm_step *s, const bm_run *run, int index)
+/* The tokens of a run from its from'th on. */
+static void add_run(bm_step *s, const bm_run *run, int index, int from)
 {
-    int first = s->n_tokens, size = bm_attention_block(&s->model->h);
+    int first = s->n_tokens, n = run->n_tokens - from, size = bm_attention_block(&s->model->h);
 
-    if (run->adapter)
-        add_span(s, run, first);
-
-    for (int i = 0; i < run->n_tokens; i++, s->n_tokens++) {
+    if (run->adapter && n > 0)
+        add_span(s, run, first, n);
+    for (int i = from; i < run->n_tokens; i++, s->n_tokens++) {
         s->token[s->n_tokens] = run->tokens[i];
         s->position[s->n_tokens] = run->start + i;
         s->run[s->n_tokens] = index;
     }
-    for (int i = 0; i < run->n_tokens; i += size)
-        s->blocks[s->n_blocks++] = (bm_block){ .run = index, .first = first + i,
-                                               .n = run->n_tokens - i < size ? run->n_tokens - i : size };
+    for (int i = 0; i < n; i += size)
+        s->blocks[s->n_blocks++] = (bm_block){ .run = index, .first = first + i, .n = n - i < size ? n - i : size };
+}
+
+void bm_step_narrow(bm_step *s)
+{
+    int64_t d = s->model->h.d_model;
+    int row = 0;
+
+    s->n_tokens = s->n_blocks = s->n_spans = 0;
+    for (int i = 0; i < s->n_runs; i++) {
+        for (int t = 0; t < s->runs[i].n_tokens; t++, row++) {
+            int to = s->n_tokens + t - s->runs[i].n_unread;
+            s->kept[row] = t < s->runs[i].n_unread ? -1 : to;
+            if (t >= s->runs[i].n_unread && to != row)
+                memcpy(s->x + to * d, s->x + row * d, (size_t)d * sizeof *s->x);
+        }
+        add_run(s, &s->runs[i], i, s->runs[i].n_unread);
+    }
 }
 
 /* Few tokens, and room for the partials of the longest. */
@@ -237,11 +256,18 @@ int bm_model_forward(const bm_model *model, bm_step *s, bm_team *team, const bm_
     }
     s->n_tokens = s->n_blocks = s->n_spans = 0;
     s->h_stride = 0;
-    s->runs = runs;
-    for (int i = 0; i < n_runs; i++)
-        add_run(s, &runs[i], i);
+    s->runs = runs, s->n_runs = n_runs;
+    s->narrow = false;
+    for (int i = 0; i < n_runs; i++) {
+        add_run(s, &runs[i], i, 0);
+        s->narrow = s->narrow || runs[i].n_unread > 0;
+    }
+    s->n_rows = s->n_tokens;
+    for (int t = 0; t < s->n_rows; t++)
+        s->kept[t] = t;
     need_floats(s);
     s->small = is_small(s);
+    s->narrow = s->narrow && !s->small;
     bm_walk_run(s, team);
     s->runs = NULL;
     return 0;
@@ -253,8 +279,8 @@ int bm_model_logits(const bm_model *model, bm_step *s, bm_team *team, const int3
     if (s->model != model || n_rows < 0 || n_rows > BM_LOGIT_ROWS)
         return bm_fail(err, BM_INVALID, "%d rows of logits, expected at most %d", n_rows, BM_LOGIT_ROWS);
     for (int i = 0; i < n_rows; i++)
-        if (rows[i] < 0 || rows[i] >= s->n_tokens)
-            return bm_fail(err, BM_INVALID, "row %d of the step's %d", rows[i], s->n_tokens);
+        if (bm_step_hidden(s, rows[i]) == NULL)
+            return bm_fail(err, BM_INVALID, "row %d of the step's %d is not there, or was said to be unread", rows[i], s->n_rows);
     if (n_rows > 0)
         bm_walk_logits(s, team, rows, n_rows, logits);
     return 0;

@@ -194,6 +194,26 @@ static void end_tokens(const bm_walk *w)
         }
 }
 
+/* In the last layer: what all tokens leave behind; then only those go on that will be read. False: none. */
+static bool narrow_tokens(const bm_walk *w, int layer)
+{
+    static const bm_norm none;
+
+    switch (w->model->h.layers[layer].mixer) {
+    case BM_MIXER_ATTENTION: bm_attention_store(w, layer); break;
+    }
+    if (w->worker->id == 0) {
+        bm_step_narrow(w->step);
+        for (int64_t t = 0; t < w->step->n_tokens; t++)
+            fill_cos_sin(w, t);
+    }
+    bm_worker_barrier(w->worker);
+    if (w->step->n_tokens == 0)
+        return false;
+    bm_residual_norm(w, false, &none, &w->model->w.layers[layer].attn_norm, layer, BM_LORA_IN);
+    return true;
+}
+
 static void walk_layers(bm_worker *worker, void *arg)
 {
     static const bm_norm none;
@@ -207,9 +227,12 @@ static void walk_layers(bm_worker *worker, void *arg)
     begin_tokens(&w);
     for (int i = 0; i < s->model->h.n_layers; i++) {
         const bm_layer_weights *l = &s->model->w.layers[i];
+        bool narrow = s->narrow && i == s->model->h.n_layers - 1;
         bm_residual_norm(&w, i > 0, post, &l->attn_norm, i, BM_LORA_IN);
+        if (narrow && !narrow_tokens(&w, i))
+            return;
         switch (s->model->h.layers[i].mixer) {
-        case BM_MIXER_ATTENTION: bm_attention_forward(&w, i); break;
+        case BM_MIXER_ATTENTION: bm_attention_forward(&w, i, narrow); break;
         }
         bm_residual_norm(&w, true, &l->attn_post_norm, &l->ffn_norm, i, BM_LORA_MLP);
         switch (s->model->h.layers[i].ffn) {
@@ -261,7 +284,7 @@ static void head_worker(bm_worker *worker, void *arg)
 
     tiles = tiles < 64 ? tiles : 64;
     while (bm_worker_claim(worker, (size_t)job->n_rows, 1, &begin, &end))
-        bm_site_put(m->kernels, &s->head, (int64_t)begin, s->x + (int64_t)job->rows[begin] * m->h.d_model);
+        bm_site_put(m->kernels, &s->head, (int64_t)begin, bm_step_hidden(s, job->rows[begin]));
     bm_worker_barrier(worker);
     while (bm_worker_claim(worker, (size_t)((head->n_tiles + tiles - 1) / tiles), 1, &begin, &end)) {
         int64_t tile = (int64_t)begin * tiles, tile_end = tile + tiles < head->n_tiles ? tile + tiles : head->n_tiles;

@@ -6,7 +6,8 @@
  * Two regimes with the same arithmetic: a *small* step (few tokens: decoding) does the per-token work - residual sum, norm,
  * quantising - in every worker on a private copy, which is cheaper than a barrier; a large one shares it out by tokens.
  * Phases of a layer: [norm] | q k v, RoPE, store | attention | output matrix | [norm] | gate, up, activation | down matrix,
- * where the bracketed ones take a barrier of their own in large steps only. */
+ * where the bracketed ones take a barrier of their own in large steps only. The last layer of a large step makes keys and values of
+ * all tokens, and goes on with those tokens alone whose hidden rows will be read. */
 #pragma once
 #include "compute/kernels.h"
 #include "compute/team.h"
@@ -69,8 +70,10 @@ struct bm_step {
     void *memory;
     size_t len_bytes;
     int max_tokens, n_threads;
-    int n_tokens;                /* of the last forward */
-    bool small;
+    int n_tokens;                /* that the walk takes; from the last layer's attention on those that are read */
+    int n_rows;                  /* tokens of the last forward */
+    bool small, narrow;          /* narrow: some hidden rows are unread */
+    int32_t *kept;               /* [T]: where the hidden row of a token stands; -1: unread */
     float *x;                    /* [T][D] residual stream; after forward the final hidden rows */
     float *y;                    /* [T][D] what a mixer or feed-forward adds */
     float *q;                    /* [T][H*Ek] */
@@ -90,7 +93,8 @@ struct bm_step {
     /* Partials of attention of a small step: slot ((token * H + head) * max_spans + span). */
     int max_spans;
     float *part_m, *part_l, *part_acc;
-    const bm_run *runs;          /* during forward */
+    const bm_run *runs;          /* during forward, n_runs */
+    int n_runs;
 };
 
 typedef struct bm_walk {
@@ -130,8 +134,12 @@ void bm_linear_phase(const bm_walk *w, int layer, bm_lora_site site, const bm_si
  * take it as `input` (a bm_lora_input). post: weight NULL for none. */
 void bm_residual_norm(const bm_walk *w, bool add_y, const bm_norm *post, const bm_norm *norm, int layer, int input);
 
-/* Each takes its input from w->in and leaves its output in step->y, complete for all workers. */
-void bm_attention_forward(const bm_walk *w, int layer);
+/* The step's tokens without those that are unread: their rows of x move together. One worker alone. */
+void bm_step_narrow(bm_step *step);
+/* Keys and values of all tokens alone. */
+void bm_attention_store(const bm_walk *w, int layer);
+/* Each takes its input from w->in and leaves its output in step->y, complete for all workers. stored: after bm_attention_store. */
+void bm_attention_forward(const bm_walk *w, int layer, bool stored);
 void bm_ffn_forward(const bm_walk *w, int layer);
 
 /* (m, l, acc[n]) of the spans so far takes in the next one's; the same function for every way of cutting the work. */

@@ -106,6 +106,53 @@ static void batched_with_other_adapters_equals_alone(void **state)
     }
 }
 
+/* Prompts of which none, some, all but one or all rows are read, with and without adapters: what is read, and what follows. */
+static void unread_rows_are_refused_and_change_no_other(void **state)
+{
+    enum { SEQS = 6, PROMPT = 25, LEN = PROMPT + 1 };
+    static const int unread[SEQS] = { PROMPT, PROMPT - 1, 0, 7, PROMPT, PROMPT - 1 };
+    static float alone[SEQS][LEN * V], row[V];
+    int32_t ids[SEQS][LEN];
+    bm_error err = { 0 };
+    kit k;
+
+    (void)state;
+    for (int i = 0; i < 4 * N_MODELS; i++) {
+        bool all = i % 4 > 1;            /* nobody reads anything */
+        kit_open(&k, models[i / 4], i % 2, 3, SEQS * PROMPT);
+        bm_adapter *a[3] = { NULL, kit_adapter(k.model, 4, KIT_ALL_SITES, 2, 0.1f, 3), kit_adapter(k.model, 20, 0x45, 0.5f, 0.1f, 4) };
+        kit_seq s[SEQS];
+        bm_run runs[SEQS];
+        for (int q = 0; q < SEQS; q++) {
+            make_ids(ids[q], LEN, (uint32_t)(50 + q));
+            run(&k, a[q % 3], ids[q], LEN, LEN, alone[q]);
+            kit_seq_new(&s[q], k.model, LEN, 1);
+            runs[q] = (bm_run){ .tokens = ids[q], .n_tokens = PROMPT, .n_unread = all ? PROMPT : unread[q], .kv = &s[q].kv,
+                                .adapter = a[q % 3] };
+        }
+        kit_check(bm_model_forward(k.model, k.step, k.team, runs, SEQS, &err), &err);
+        for (int32_t r = 0; r < SEQS * PROMPT; r++)
+            if (r % PROMPT < runs[r / PROMPT].n_unread) {
+                assert_null(bm_step_hidden(k.step, r));
+                assert_int_equal(bm_model_logits(k.model, k.step, k.team, &r, 1, row, &err), BM_INVALID);
+            } else {
+                kit_check(bm_model_logits(k.model, k.step, k.team, &r, 1, row, &err), &err);
+                check_equal(alone[r / PROMPT] + (int64_t)(r % PROMPT) * V, row, 1, models[i / 4], "sequence", r / PROMPT);
+            }
+        for (int q = 0; q < SEQS; q++)
+            runs[q] = (bm_run){ .tokens = ids[q] + PROMPT, .n_tokens = 1, .start = PROMPT, .kv = &s[q].kv, .adapter = a[q % 3] };
+        kit_check(bm_model_forward(k.model, k.step, k.team, runs, SEQS, &err), &err);
+        for (int32_t q = 0; q < SEQS; q++) {
+            kit_check(bm_model_logits(k.model, k.step, k.team, &q, 1, row, &err), &err);
+            check_equal(alone[q] + (int64_t)PROMPT * V, row, 1, models[i / 4], "after", q);
+            kit_seq_free(&s[q]);
+        }
+        bm_adapter_free(a[1]);
+        bm_adapter_free(a[2]);
+        kit_close(&k);
+    }
+}
+
 static void an_adapter_of_zeros_changes_nothing_and_others_do(void **state)
 {
     static float base[N * V], with[N * V];
@@ -240,6 +287,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bits_do_not_depend_on_chunks_threads_or_instruction_set),
         cmocka_unit_test(batched_with_other_adapters_equals_alone),
+        cmocka_unit_test(unread_rows_are_refused_and_change_no_other),
         cmocka_unit_test(an_adapter_of_zeros_changes_nothing_and_others_do),
         cmocka_unit_test(the_hash_is_of_the_content),
         cmocka_unit_test(what_does_not_fit_is_refused),

@@ -252,6 +252,8 @@ static void a_wrong_batch_is_refused(void **state)
     expect_refused(&k, (bm_run){ .tokens = ids, .n_tokens = 0, .kv = &s.kv }, 1, "0 tokens");
     expect_refused(&k, (bm_run){ .tokens = ids, .n_tokens = 101, .kv = &s.kv }, 2, "200 tokens");
     expect_refused(&k, (bm_run){ .tokens = ids, .n_tokens = 1, .kv = &s.kv }, 0, "no runs");
+    expect_refused(&k, (bm_run){ .tokens = ids, .n_tokens = 2, .n_unread = 3, .kv = &s.kv }, 1, "3 of its 2 tokens");
+    expect_refused(&k, (bm_run){ .tokens = ids, .n_tokens = 2, .n_unread = -1, .kv = &s.kv }, 1, "-1 of its 2 tokens");
     void *page = s.pages[0][0];
     s.pages[0][0] = NULL;
     expect_refused(&k, (bm_run){ .tokens = ids, .n_tokens = 3, .kv = &s.kv }, 1, "page 0 of group 0");
