@@ -128,7 +128,7 @@ static void prompts_that_are_soon_over_go_together_whatever_decodes(void **state
     bm_chunks_learn(&t, 0, 512, 0, 512 * 1e6);          /* a millisecond a token */
     bm_chunks_learn(&t, 1, 0, 0, 10e6);                 /* one decodes in 10: there is room for 8 tokens */
     GRANTS(&t, 1, { 17, 17 }, { 17, 17 }, { 17, 17 }, { 17, 17 });
-    GRANTS(&t, 1, { 50, 50 }, { 50, 50 }, { 30, 0 });   /* 128 in a step; none is cut */
+    GRANTS(&t, 1, { 50, 50 }, { 50, 0 }, { 30, 30 });   /* 128 in a step, the shortest first; none is cut */
     GRANTS(&t, 1, { 4000, 4 }, { 20, 20 }, { 50, 50 }); /* nor do they feed a long one */
     GRANTS(&t, 1, { 4000, 4 }, { 2000, 4 });
     GRANTS(&t, 1, { 65, 8 });
