@@ -41,7 +41,7 @@ def summary(gaps):
     return {"n": len(gaps), "p50": percentile(gaps, .5), "p99": percentile(gaps, .99), "longest": gaps[-1]}
 
 
-def measure(a, url):
+def measure(a, url, token):
     swaps, wakes, done = [], [], threading.Event()
 
     def swap():
@@ -60,8 +60,9 @@ def measure(a, url):
             wakes.append((time.perf_counter() - begin - .002) * 1000)
     others = [threading.Thread(target=f) for f in (swap, doze)]
     [t.start() for t in others]
-    streams = client.together([lambda i=i: client.chat(url, a.name, client.words(64, i), 1000000, stop=done, ignore_eos=True)
-                               for i in range(a.clients)])
+    # One token again and again: every step gives every stream a piece, which a token with half a character would not.
+    streams = client.together([lambda i=i: client.chat(url, a.name, client.words(64, i), 1000000, stop=done, ignore_eos=True,
+                                                       logit_bias={token: 100}) for i in range(a.clients)])
     [t.join() for t in others]
     during, apart = [], []
     for s in streams:
@@ -89,10 +90,12 @@ def main():
     subprocess.run([a.program, "shelf", "add", a.model, "--name", a.name], env=env, check=True, capture_output=True)
     for i, path in enumerate(a.adapters):
         subprocess.run([a.program, "shelf", "add", path, "--base", a.name, "--name", f"swapped{i}"], env=env, check=True, capture_output=True)
+    token = subprocess.run([a.program, "tokenize", a.name, " and", "--ids", "--no-special"], env=env, check=True, capture_output=True,
+                           text=True).stdout.split()[0]
     server, url = start_server(a, env)
     try:
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else {n: round(x, 3) for n, x in v.items()} if isinstance(v, dict) else v
-                          for k, v in measure(a, url).items()}))
+                          for k, v in measure(a, url, token).items()}))
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)

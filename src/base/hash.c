@@ -1,6 +1,7 @@
 /* hash.c - SHA-256, HMAC and random bytes through OpenSSL; a table hash of our own. */
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/polite.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,14 +14,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { PIECE = 1 << 20 };
+
 int bm_sha256_bytes(bm_sha256 *out, const void *bytes, size_t len_bytes, bm_error *err)
 {
-    if (EVP_Digest(bytes, len_bytes, out->bytes, NULL, EVP_sha256(), NULL) != 1)
-        return bm_fail(err, BM_NOMEM, "sha256: OpenSSL failed");
-    return 0;
-}
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool good = ctx != NULL && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1;
 
-enum { PIECE = 1 << 20 };
+    for (size_t at = 0; at < len_bytes && good; at += PIECE) {
+        good = EVP_DigestUpdate(ctx, (const unsigned char *)bytes + at, len_bytes - at < PIECE ? len_bytes - at : PIECE) == 1;
+        bm_polite_rest();
+    }
+    good = good && EVP_DigestFinal_ex(ctx, out->bytes, NULL) == 1;
+    EVP_MD_CTX_free(ctx);
+    return good ? 0 : bm_fail(err, BM_NOMEM, "sha256: OpenSSL failed");
+}
 
 static int hash_fd(EVP_MD_CTX *ctx, int fd, const char *path, uint64_t total,
                    int (*progress)(void *, uint64_t, uint64_t), void *arg, bm_error *err)
@@ -44,6 +52,7 @@ static int hash_fd(EVP_MD_CTX *ctx, int fd, const char *path, uint64_t total,
             rc = bm_fail(err, BM_NOMEM, "%s: sha256: OpenSSL failed", path);
             break;
         }
+        bm_polite_rest();
         if (progress != NULL && progress(arg, done, total) != 0) {
             rc = bm_fail(err, BM_CANCELED, "%s: hashing was cancelled", path);
             break;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/polite.h"
 
 enum { ALIGN = 64, LARGE = 2 << 20 };
 
@@ -197,8 +198,10 @@ static int make(bm_adapter *a, const bm_lora_matrix *matrices, size_t n, bm_erro
     if (len < LARGE)
         memset(a->block, 0, len);
     rc = place_all(a, a->block, &len, err);
-    for (size_t i = 0; i < n && rc == 0; i++)
+    for (size_t i = 0; i < n && rc == 0; i++) {
         rc = pack_one(a, &matrices[i], err);
+        bm_polite_rest();
+    }
     return rc < 0 ? rc : make_hash(a, err);
 }
 

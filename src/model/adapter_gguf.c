@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/polite.h"
 #include "format/gguf_write.h"
 #include "model/walk.h"
 
@@ -120,6 +121,7 @@ static int fill(bm_adapter_file *out, const bm_adapter_list *list, bm_error *err
         m->scale = out->about.alpha != 0 ? out->about.alpha / (float)m->rank : 1;
         bm_qtype_traits((uint32_t)a->type)->dequantize(a->data, (float *)(uintptr_t)m->a, (size_t)a->dims[0] * (size_t)a->dims[1]);
         rc = read_b(list->model, m, pair->b, (float *)(uintptr_t)m->b, err);
+        bm_polite_rest();
     }
     return rc;
 }

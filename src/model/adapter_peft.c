@@ -12,6 +12,7 @@
 #include "base/json_out.h"
 #include "base/mem.h"
 #include "base/number.h"
+#include "base/polite.h"
 #include "format/safetensors.h"
 
 enum { MAX_CONFIG = 1 << 20, MAX_KEY = 160, MAX_PATTERNS = BM_LORA_SITES * 1024 };
@@ -207,6 +208,7 @@ static int fill(bm_adapter_file *out, const bm_adapter_list *list, const json_t 
         m->scale = (float)(alpha / (out->about.rslora ? sqrt((double)m->rank) : (double)m->rank));
         bm_safetensor_floats(pair->a, (float *)(uintptr_t)m->a);
         bm_safetensor_floats(pair->b, (float *)(uintptr_t)m->b);
+        bm_polite_rest();
     }
     return 0;
 }

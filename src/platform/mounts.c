@@ -1,17 +1,12 @@
 /* mounts.c - see mounts.h. */
-#define _GNU_SOURCE 1            /* gettid */
 #include "platform/mounts.h"
 
-#include <pthread.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "base/mem.h"
+#include "base/polite.h"
 #include "model/adapter_file.h"
 #include "platform/shelf.h"
-
-enum { MOUNT_NICE = 19 };
 
 /* The file's bytes are those that were recorded: what was checked, named and perhaps evaluated is what runs. */
 static int check_file(const bm_adapter_row *row, bm_error *err)
@@ -26,8 +21,6 @@ static int check_file(const bm_adapter_row *row, bm_error *err)
             row->sha256);
     return bm_hint(err, "add it again: baimo shelf add %.100s --name %.60s", row->path, row->name), BM_INVALID;
 }
-
-typedef struct reading { bm_mount **out; bm_engine *engine; bm_loaded *loaded; const bm_adapter_row *row; bm_error *err; int rc; } reading;
 
 static int read_and_pack(bm_mount **out, bm_engine *engine, bm_loaded *loaded, const bm_adapter_row *row, bm_error *err)
 {
@@ -55,25 +48,21 @@ static int read_and_pack(bm_mount **out, bm_engine *engine, bm_loaded *loaded, c
     return 0;
 }
 
-static void *read_politely(void *arg)
+static bool is_busy(void *engine)
 {
-    reading *r = arg;
+    bm_engine_stats stats;
 
-    setpriority(PRIO_PROCESS, (id_t)gettid(), MOUNT_NICE);           /* of this thread alone */
-    r->rc = read_and_pack(r->out, r->engine, r->loaded, r->row, r->err);
-    return NULL;
+    bm_engine_get_stats(engine, &stats);
+    return stats.active_seqs > 0;
 }
 
-/* On a thread of its own with a small share of a busy machine, so that the streams that run hardly feel it. */
+/* In short bursts beside streams that run, so that they hardly feel it. */
 int bm_mount_new(bm_mount **out, bm_engine *engine, bm_loaded *loaded, const bm_adapter_row *row, bm_error *err)
 {
-    reading r = { out, engine, loaded, row, err, 0 };
-    pthread_t thread;
-
-    if (pthread_create(&thread, NULL, read_politely, &r) != 0)
-        return read_and_pack(out, engine, loaded, row, err);
-    pthread_join(thread, NULL);
-    return r.rc;
+    bm_polite_begin(is_busy, engine);
+    int rc = read_and_pack(out, engine, loaded, row, err);
+    bm_polite_begin(NULL, NULL);
+    return rc;
 }
 
 void bm_mount_free(bm_mount *m)
