@@ -8,7 +8,7 @@
 
 /* 1.8 leaves something to the error of the estimate: clients that decode shall see at most twice the time between tokens. */
 static const double STEP_NS_ALONE = 400e6, STRETCH = 1.8, SHORT_NS = 160e6;
-enum { SHORT = 64, SHORTS = 128 };        /* tokens left of a prompt that is soon over; of such prompts in one step */
+enum { SHORT = 64, SHORTS = 128 };       /* tokens left of a prompt that is soon over; of such prompts in one step */
 enum { LEARN_MIN = 32 };         /* of fewer tokens the step's fixed cost hides what one takes */
 
 static int bucket(int64_t n, int64_t first, int n_buckets)

@@ -259,12 +259,12 @@ int bm_model_forward(const bm_model *model, bm_step *s, bm_team *team, const bm_
     s->runs = runs, s->n_runs = n_runs;
     s->narrow = false;
     for (int i = 0; i < n_runs; i++) {
-        add_run(s, &runs[i], i, 0);
+        for (int t = 0; t < runs[i].n_tokens; t++)
+            s->kept[s->n_tokens + t] = t < runs[i].n_unread ? -1 : s->n_tokens + t;
         s->narrow = s->narrow || runs[i].n_unread > 0;
+        add_run(s, &runs[i], i, 0);
     }
     s->n_rows = s->n_tokens;
-    for (int t = 0; t < s->n_rows; t++)
-        s->kept[t] = t;
     need_floats(s);
     s->small = is_small(s);
     s->narrow = s->narrow && !s->small;

@@ -72,7 +72,7 @@ struct bm_step {
     int max_tokens, n_threads;
     int n_tokens;                /* that the walk takes; from the last layer's attention on those that are read */
     int n_rows;                  /* tokens of the last forward */
-    bool small, narrow;          /* narrow: some hidden rows are unread */
+    bool small, narrow;          /* narrow: a large one of which some hidden rows are unread */
     int32_t *kept;               /* [T]: where the hidden row of a token stands; -1: unread */
     float *x;                    /* [T][D] residual stream; after forward the final hidden rows */
     float *y;                    /* [T][D] what a mixer or feed-forward adds */
