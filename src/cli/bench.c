@@ -151,10 +151,11 @@ static int run_pair(bench *b, int repeat, bm_error *err)
     return rc < 0 ? rc : run_once(b, repeat, b->prefill, b->decode, err);
 }
 
-/* Threads, caches and page tables awake; not counted. */
+/* Threads and caches awake, the work memory of a step touched, as a server's is after its first prompt; not counted. */
 static int warm_up(bench *b, bm_error *err)
 {
-    int32_t n = (int32_t)(b->o->prompt + b->o->depth < 64 ? b->o->prompt + b->o->depth : 64);
+    int64_t n_tokens = b->o->prompt + b->o->depth;
+    int32_t n = (int32_t)(n_tokens < BENCH_STEP_TOKENS ? n_tokens : BENCH_STEP_TOKENS);
     int rc;
 
     bench_reset(b, 999);
