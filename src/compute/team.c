@@ -41,7 +41,7 @@ struct bm_team {
     signal_word roster;              /* changes when a run has more workers than the one before */
     signal_word done;                /* changes when a barrier opens */
     _Alignas(LINE) atomic_uint arrived;
-    struct { _Alignas(LINE) atomic_size_t at; } next[2];         /* claim counters of even and odd phases */
+    struct { _Alignas(LINE) _Atomic uint64_t taken; } next[2];   /* of even and odd phases: chunks from the front, << 32 from the back */
     _Alignas(LINE) unsigned long barriers;       /* written by the last at a barrier */
     _Alignas(LINE) void (*fn)(bm_worker *, void *);              /* from here on: written between runs only */
     void *arg;
@@ -103,24 +103,34 @@ static void change(signal_word *word, unsigned value)
         syscall(SYS_futex, &word->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
+static const uint64_t BACK = (uint64_t)1 << 32;
+
+static size_t n_taken(uint64_t taken) { return (size_t)(taken % BACK + taken / BACK); }
+
+/* One half of the workers claims from the front, the other from the back: items of a phase go by tokens or by columns, so that what a
+ * worker made in one phase it mostly reads itself in the next. Where two cores do not share a cache, all claims from the front cost a
+ * fifth of the speed of prefill and of batches. */
 bool bm_worker_claim(bm_worker *w, size_t n_items, size_t chunk, size_t *begin, size_t *end)
 {
-    atomic_size_t *next = &w->team->next[w->phase & 1].at;
+    _Atomic uint64_t *next = &w->team->next[w->phase & 1].taken;
     bm_profile *profile = profile_of(w->team);
-    size_t at;
+    bool back = 2 * w->id >= w->n && w->n > 1;
+    uint64_t taken;
 
     if (chunk == 0)
         chunk = 1;
-    if (atomic_load_explicit(next, memory_order_relaxed) >= n_items ||
-        (at = atomic_fetch_add_explicit(next, chunk, memory_order_relaxed)) >= n_items) {
+    size_t n = n_items / chunk + (n_items % chunk != 0);
+    if (n_taken(atomic_load_explicit(next, memory_order_relaxed)) >= n ||
+        n_taken(taken = atomic_fetch_add_explicit(next, back ? BACK : 1, memory_order_relaxed)) >= n) {
         if (profile != NULL)
             bm_profile_claimed_all(profile, w->id, w->phase);
         return false;
     }
+    size_t at = back ? n - 1 - (size_t)(taken / BACK) : (size_t)(taken % BACK);
     if (profile != NULL)
-        bm_profile_claim(profile, w->id, w->phase, at / chunk);
-    *begin = at;
-    *end = n_items - at < chunk ? n_items : at + chunk;
+        bm_profile_claim(profile, w->id, w->phase, at);
+    *begin = at * chunk;
+    *end = n_items - *begin < chunk ? n_items : *begin + chunk;
     return true;
 }
 
@@ -135,7 +145,7 @@ void bm_worker_barrier(bm_worker *w)
     if (profile != NULL)
         bm_profile_arrive(profile, w->id, phase);
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 == (unsigned)w->n) {
-        atomic_store_explicit(&team->next[phase & 1].at, 0, memory_order_relaxed);
+        atomic_store_explicit(&team->next[phase & 1].taken, 0, memory_order_relaxed);
         atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
         team->barriers++;
         if (profile != NULL)

@@ -24,7 +24,7 @@ void bm_team_limit(bm_team *team, int n_workers);
 
 /* Inside fn. A phase is the work between two barriers; all workers pass the same phases in the same order. */
 /* Claim the next chunk of this phase's items [0, n_items): false when none is left. Claims are dynamic: results must not
- * depend on who computes what. */
+ * depend on who computes what. One half of the workers claims from the front on, the other from the back; fewer than 2^32 chunks. */
 bool bm_worker_claim(bm_worker *w, size_t n_items, size_t chunk, size_t *begin, size_t *end);
 /* End the phase: returns when all workers have come here. What they wrote before is visible after. */
 void bm_worker_barrier(bm_worker *w);

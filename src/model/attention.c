@@ -267,10 +267,8 @@ static void large_phase(const bm_walk *w, int layer)
     int n_units = h->n_kv_heads * n_group_parts(h);
     size_t begin, end, n_items = (size_t)w->step->n_blocks * (size_t)n_units;
 
-    /* Later blocks of a run see more positions: longest first. */
     while (bm_worker_claim(w->worker, n_items, 1, &begin, &end))
-        attend_block(w, layer, &w->step->blocks[(n_items - 1 - begin) / (size_t)n_units],
-                     (int)((n_items - 1 - begin) % (size_t)n_units));
+        attend_block(w, layer, &w->step->blocks[begin / (size_t)n_units], (int)(begin % (size_t)n_units));
     bm_worker_barrier(w->worker);
     if (quantise_by_head(w))
         return;
