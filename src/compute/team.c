@@ -114,7 +114,7 @@ bool bm_worker_claim(bm_worker *w, size_t n_items, size_t chunk, size_t *begin, 
 {
     _Atomic uint64_t *next = &w->team->next[w->phase & 1].taken;
     bm_profile *profile = profile_of(w->team);
-    bool back = 2 * w->id >= w->n && w->n > 1;
+    bool back = 2 * w->id >= w->n;
     uint64_t taken;
 
     if (chunk == 0)
